@@ -1,0 +1,61 @@
+//! How long, how fresh, and what to do when the cache is away.
+
+use std::time::Duration;
+
+/// How fresh a cached read is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// As fresh as the database, for all writes that go through the library.
+    Linearizable,
+    /// At most one second old even under a network partition. Without an in-process tier, the same
+    /// as [`Linearizable`](Self::Linearizable).
+    #[default]
+    Bounded,
+    /// Not cached.
+    Database,
+}
+
+/// What a write does when its fence cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WritePolicy {
+    /// The write goes on; the invalidation is kept in a journal and retried, and this process
+    /// bypasses the cache for those keys until it is delivered.
+    #[default]
+    Available,
+    /// The write fails before the database is touched.
+    Strict,
+}
+
+/// How an entity is cached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityPolicy {
+    /// How long a value lives. Defaults to 5 minutes.
+    pub ttl: Duration,
+    /// By which part of itself the life of a value is shortened at random. Defaults to 0.1.
+    pub jitter: f64,
+    /// How long "no such row" lives. Defaults to 30 seconds.
+    pub absent_ttl: Duration,
+    /// How fresh reads are. Defaults to [`Consistency::Bounded`].
+    pub consistency: Consistency,
+    /// What a write does when its fence cannot be written. Defaults to the cache's policy.
+    pub write_policy: Option<WritePolicy>,
+}
+
+impl Default for EntityPolicy {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            jitter: 0.1,
+            absent_ttl: Duration::from_secs(30),
+            consistency: Consistency::default(),
+            write_policy: None,
+        }
+    }
+}
+
+impl EntityPolicy {
+    /// `ttl` shortened by a random part of the jitter.
+    pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
+        ttl.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64())
+    }
+}

@@ -1,0 +1,203 @@
+//! The store: where entries, fences and generations live.
+//!
+//! An entry is one key with fields: a value per fingerprint, a lease per fingerprint, a fence per
+//! writer. A store runs a batch of [`Op`]s in one round trip; each op is atomic on its one key.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::key::Key;
+
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::{RedisOptions, RedisStore};
+
+/// A random number that names a lease, a writer, a value or a generation. Never zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(u64);
+
+impl Token {
+    /// A fresh random token.
+    pub fn random() -> Self {
+        Self(fastrand::u64(1..))
+    }
+
+    /// The token as a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The token of a number; `None` for zero, which no token is.
+    pub fn new(number: u64) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Which value of an entry: one per build of the service that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub u64);
+
+/// One operation on one key.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Looks a value up. Answers [`Reply::Value`].
+    Read {
+        /// The entry.
+        key: Key,
+        /// Which value of it.
+        field: Fingerprint,
+    },
+    /// Looks a generation up without creating it. Answers [`Reply::Generation`].
+    Peek {
+        /// The generation.
+        key: Key,
+    },
+    /// Looks a generation up and creates it as `fresh` if there is none and no fence stands.
+    /// Answers [`Reply::Generation`], `None` while a fence stands.
+    Generation {
+        /// The generation.
+        key: Key,
+        /// Its name if it must be created.
+        fresh: Token,
+    },
+    /// Asks for the right to fill. Answers [`Reply::Acquired`].
+    Acquire {
+        /// The entry.
+        key: Key,
+        /// Which value of it.
+        field: Fingerprint,
+        /// The lease to plant.
+        lease: Token,
+        /// The seal (first eight bytes, big endian) of a value seen to be outdated: if it still is
+        /// what the entry holds, it is deleted and the lease granted.
+        seen: Option<u64>,
+        /// How long others wait for this lease before they may take it over.
+        ttl: Duration,
+    },
+    /// Stores a value if the lease still stands and no fence does, and gives the lease back.
+    /// Answers [`Reply::Filled`].
+    Fill {
+        /// The entry.
+        key: Key,
+        /// Which value of it.
+        field: Fingerprint,
+        /// The lease under which the value was loaded.
+        lease: Token,
+        /// The value.
+        value: Bytes,
+        /// When the value expires. Never prolongs the life of another build's value.
+        ttl: Duration,
+    },
+    /// Gives a lease back without a fill, if it still stands. Answers [`Reply::Done`].
+    Release {
+        /// The entry.
+        key: Key,
+        /// Which value of it.
+        field: Fingerprint,
+        /// The lease.
+        lease: Token,
+    },
+    /// Deletes the entry's values, leases and generation and plants the writer's fence, which
+    /// expires after `ttl`. Repeating it renews the fence. Answers [`Reply::Done`].
+    Fence {
+        /// The entry.
+        key: Key,
+        /// Who is writing.
+        writer: Token,
+        /// When the fence expires.
+        ttl: Duration,
+    },
+    /// Deletes the entry's values, leases and generation and the writer's own fence, also when that
+    /// fence had expired. Answers [`Reply::Done`].
+    Settle {
+        /// The entry.
+        key: Key,
+        /// Who has written.
+        writer: Token,
+    },
+}
+
+/// What a store answers to an [`Op`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The value, if there is one.
+    Value(Option<Bytes>),
+    /// The generation's name, if it stands.
+    Generation(Option<Token>),
+    /// What came of asking for a lease.
+    Acquired(Acquired),
+    /// Whether the value was stored.
+    Filled(Filled),
+    /// The op was carried out.
+    Done,
+    /// This op failed alone (a foreign type under our key); the others of the batch were answered.
+    Failed(String),
+}
+
+/// What came of [`Op::Acquire`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The lease is planted: load and fill.
+    Granted,
+    /// There is a value (not the one that was seen to be outdated).
+    Value(Bytes),
+    /// Another lease stands, and has not expired.
+    Busy(Token),
+    /// A write is under way: neither read nor fill.
+    Fenced,
+}
+
+/// What came of [`Op::Fill`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// The value is stored.
+    Stored,
+    /// The lease was gone or a fence stood: the value is not stored.
+    Superseded,
+}
+
+/// The answers to a batch.
+#[derive(Clone, Debug)]
+pub struct Replies {
+    /// The root generation under which the batch ran: everything cached under another one is
+    /// outdated. It changes when the server was restarted, or is another server.
+    pub root: Token,
+    /// One answer for each op, in order.
+    pub items: Vec<Reply>,
+}
+
+/// Why a store could not answer a batch.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer within the command timeout.
+    #[error("the cache did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The server cannot be reached, or the connection broke.
+    #[error("the cache is unreachable: {0}")]
+    Unreachable(String),
+    /// The server answered what no server of ours would.
+    #[error("the cache answered something unexpected: {0}")]
+    Protocol(String),
+}
+
+/// A place for entries.
+///
+/// One batch is one round trip. The ops of a batch run in order, each atomic by itself, the batch
+/// as a whole not. An error means that each op may or may not have been carried out.
+#[async_trait::async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Runs a batch.
+    async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError>;
+}
