@@ -4,11 +4,12 @@
 //! `soc:main:city:pk:362`. Everything that comes from a user is percent-escaped, so no value can
 //! imitate another key, a hash tag or a pattern.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use sea_orm::DbBackend;
-use sea_orm::sea_query::Value;
+use sea_orm::prelude::{Decimal, Uuid};
+use sea_orm::sea_query::{ColumnType, OptionEnum, Value};
 
 /// The name of one entry in the store.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,26 +138,257 @@ pub enum ColumnKind {
     Other,
 }
 
+impl ColumnKind {
+    /// The kind of a column of this type.
+    pub fn of(column_type: &ColumnType) -> Self {
+        use ColumnType as T;
+        match column_type {
+            T::TinyInteger | T::SmallInteger | T::Integer | T::BigInteger => Self::Integer,
+            T::TinyUnsigned | T::SmallUnsigned | T::Unsigned | T::BigUnsigned => Self::Integer,
+            T::Boolean => Self::Integer,
+            T::String(_) | T::Text | T::Enum { .. } => Self::Text,
+            T::Char(_) => Self::Char,
+            T::Custom(name) if name.to_string().eq_ignore_ascii_case("citext") => Self::CiText,
+            T::Binary(_) | T::VarBinary(_) | T::Blob => Self::Bytes,
+            T::Decimal(_) => Self::Decimal,
+            T::Uuid => Self::Uuid,
+            T::Date => Self::Date,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether two different values may share a [`KeyPart`], so that a reader must compare the
+    /// value itself.
+    pub fn is_folded(self, backend: DbBackend) -> bool {
+        match self {
+            Self::Text => backend != DbBackend::Postgres,
+            Self::Char | Self::CiText | Self::Bytes => true,
+            Self::Integer | Self::Uuid | Self::Decimal | Self::Date | Self::Other => false,
+        }
+    }
+
+    /// The canonical text of `value`, not yet escaped.
+    fn canonical(self, value: &Value, backend: DbBackend) -> Option<String> {
+        match self {
+            Self::Integer => integer(value, backend),
+            Self::Decimal => decimal(value, backend),
+            Self::Text | Self::Char | Self::CiText => text(self, value, backend),
+            Self::Uuid => uuid(value, backend),
+            Self::Bytes => bytes(value),
+            Self::Date => date(value),
+            Self::Other => None,
+        }
+    }
+}
+
 /// Past this many bytes of text a value is not keyed.
 const LONGEST_PART: usize = 1024;
+
+/// From here on neighbouring integers are one `f64`.
+const INEXACT: i128 = 1 << 53;
 
 impl KeyPart {
     /// The canonical text of the values of one key, in the order of its columns.
     ///
     /// `None` where a value cannot be keyed exactly; a read of it goes to the database, and a write
     /// of it is wide.
+    ///
+    /// # Consistency
+    /// Values that the database calls equal must share a part. Texts are therefore folded as the
+    /// usual collations do: on MySQL and SQLite printable ASCII is keyed without regard to case and
+    /// trailing blanks, and other text not at all; on Postgres text is keyed exactly, save with
+    /// trailing blanks, which `VARCHAR(n)` may cut off. Not supported are collations that equate
+    /// different ASCII letters (Swedish `v` and `w`, Lithuanian `i` and `y`), nondeterministic
+    /// collations on Postgres, and MySQL without strict mode, where a value may be cut on store.
     pub fn of<'v>(
         kinds: impl IntoIterator<Item = ColumnKind>,
         values: impl IntoIterator<Item = &'v Value>,
         backend: DbBackend,
     ) -> Option<Self> {
-        let _ = (kinds, values, backend, LONGEST_PART);
-        todo!("helper")
+        let mut values = values.into_iter();
+        let mut out = String::new();
+        let mut count = 0;
+        for kind in kinds {
+            if count > 0 {
+                out.push(',');
+            }
+            escape_into(&mut out, &kind.canonical(values.next()?, backend)?);
+            if out.len() > LONGEST_PART {
+                return None;
+            }
+            count += 1;
+        }
+        (count > 0 && values.next().is_none()).then(|| Self(out.into()))
     }
+
+    /// The canonical text, as it is in keys.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The value of an integer of any width, or of a boolean.
+fn whole(value: &Value) -> Option<i128> {
+    Some(match value {
+        Value::Bool(v) => i128::from((*v)?),
+        Value::TinyInt(v) => i128::from((*v)?),
+        Value::SmallInt(v) => i128::from((*v)?),
+        Value::Int(v) => i128::from((*v)?),
+        Value::BigInt(v) => i128::from((*v)?),
+        Value::TinyUnsigned(v) => i128::from((*v)?),
+        Value::SmallUnsigned(v) => i128::from((*v)?),
+        Value::Unsigned(v) => i128::from((*v)?),
+        Value::BigUnsigned(v) => i128::from((*v)?),
+        _ => return None,
+    })
+}
+
+/// The value of a float, where it is a whole number that no other float or integer rounds to.
+fn whole_float(value: &Value) -> Option<i128> {
+    let x = match value {
+        Value::Float(v) => f64::from((*v)?),
+        Value::Double(v) => (*v)?,
+        _ => return None,
+    };
+    (x.fract() == 0.0 && x.abs() < INEXACT as f64).then_some(x as i128)
+}
+
+/// The text of a fixed-point value, where it is a whole number that the database compares exactly.
+fn whole_decimal(value: &Value, backend: DbBackend) -> Option<String> {
+    match value {
+        Value::Decimal(v) => exact(whole_rust_decimal((*v)?)?, backend),
+        #[cfg(feature = "with-bigdecimal")]
+        Value::BigDecimal(v) => exact(whole_big_decimal(v.as_deref()?)?, backend),
+        _ => None,
+    }
+}
+
+fn whole_rust_decimal(d: Decimal) -> Option<i128> {
+    d.is_integer().then(|| d.trunc().mantissa())
+}
+
+#[cfg(feature = "with-bigdecimal")]
+fn whole_big_decimal(d: &sea_orm::prelude::BigDecimal) -> Option<i128> {
+    let d = d.normalized();
+    // Plain text of a large exponent would be as long as the exponent is large.
+    let plain = (-38..=0).contains(&d.fractional_digit_count()) && d.digits() <= 38;
+    plain.then(|| d.to_plain_string().parse().ok())?
+}
+
+/// SQLite keeps decimals as floats: there, what a float cannot hold is not keyed.
+fn exact(n: i128, backend: DbBackend) -> Option<String> {
+    let exact = matches!(backend, DbBackend::Postgres | DbBackend::MySql);
+    (exact || n.abs() < INEXACT).then(|| n.to_string())
+}
+
+fn integer(value: &Value, backend: DbBackend) -> Option<String> {
+    match value {
+        Value::String(Some(text)) => is_small_integer(text).then(|| text.clone()),
+        _ => whole(value)
+            .or_else(|| whole_float(value))
+            .map(|n| n.to_string())
+            .or_else(|| whole_decimal(value, backend)),
+    }
+}
+
+/// Whether this is an integer in canonical text that also survives a comparison as floats, which
+/// is how MySQL may compare a text with a number.
+fn is_small_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    plain && (!digits.starts_with('0') || text == "0")
+}
+
+fn decimal(value: &Value, backend: DbBackend) -> Option<String> {
+    match whole(value).or_else(|| whole_float(value)) {
+        Some(n) => exact(n, backend),
+        None => whole_decimal(value, backend),
+    }
+}
+
+fn text(kind: ColumnKind, value: &Value, backend: DbBackend) -> Option<String> {
+    match value {
+        Value::String(Some(text)) => fold(kind, text, backend),
+        Value::Enum(OptionEnum::Some(value)) => fold(kind, &value.value, backend),
+        Value::Char(Some(c)) => fold(kind, c.encode_utf8(&mut [0; 4]), backend),
+        _ => None,
+    }
+}
+
+fn fold(kind: ColumnKind, text: &str, backend: DbBackend) -> Option<String> {
+    let blank = text.ends_with(' ');
+    match (backend, kind) {
+        _ if text.len() > LONGEST_PART || text.contains('\0') => None,
+        (DbBackend::Postgres, ColumnKind::CiText) => {
+            text.is_ascii().then(|| text.to_ascii_lowercase())
+        }
+        (DbBackend::Postgres, ColumnKind::Char) => Some(text.trim_end_matches(' ').to_owned()),
+        (DbBackend::Postgres, _) => (!blank).then(|| text.to_owned()),
+        // Control characters do not count in some collations.
+        _ => (text.bytes().all(|b| (b' '..=b'~').contains(&b)))
+            .then(|| text.trim_end_matches(' ').to_ascii_lowercase()),
+    }
+}
+
+fn uuid(value: &Value, backend: DbBackend) -> Option<String> {
+    let uuid = match value {
+        Value::Uuid(v) => (*v)?,
+        Value::Bytes(Some(bytes)) => Uuid::from_slice(bytes).ok()?,
+        Value::String(Some(text)) if backend == DbBackend::Postgres => text.parse().ok()?,
+        _ => return None,
+    };
+    Some(hex(uuid.as_bytes()))
+}
+
+fn bytes(value: &Value) -> Option<String> {
+    let bytes = match value {
+        Value::Bytes(Some(bytes)) => bytes.as_slice(),
+        Value::Uuid(Some(uuid)) => uuid.as_bytes(),
+        _ => return None,
+    };
+    let end = bytes
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
+    (end <= LONGEST_PART / 2).then(|| hex(&bytes[..end]))
+}
+
+fn date(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::ChronoDate(v) => (*v)?.to_string(),
+        Value::TimeDate(v) => (*v)?.to_string(),
+        _ => return None,
+    };
+    // Years below zero or past 9999 are written with a sign.
+    (text.len() == 10 && !text.starts_with(['-', '+'])).then_some(text)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|b| [digit(b >> 4), digit(b & 15)])
+        .collect()
 }
 
 /// Percent-escapes everything but ASCII letters, digits and `_ - .`.
 pub(crate) fn escape(text: &str) -> String {
-    let _ = text;
-    todo!("helper")
+    let mut out = String::with_capacity(text.len());
+    escape_into(&mut out, text);
+    out
 }
+
+fn escape_into(out: &mut String, text: &str) {
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') {
+            out.push(char::from(b));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(out, "%{b:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
