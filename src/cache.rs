@@ -1,49 +1,335 @@
-//! The cache handle.
+//! The cache handle: settings, the road of every invalidation, and what happens in an outage.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use crate::builder::{CacheBuilder, Settings};
+use crate::config::{PlainTransactions, WritePolicy};
+use crate::error::CacheError;
+use crate::fill::Flights;
 use crate::invalidation::Invalidation;
+use crate::journal::Journal;
+use crate::key::{Key, entity_of, tag_key};
+use crate::observe::{Event, Stats, Witness};
+use crate::store::{Breaker, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned};
 
-/// A cache: one cloneable handle.
+/// A cache: one cloneable handle, without type parameters.
+///
+/// # Examples
+/// ```
+/// # async fn connect(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// use sea_orm_cache::Cache;
+///
+/// let cache = Cache::builder().redis("redis://127.0.0.1/").build().await?;
+/// let db = cache.attach(sea_orm::Database::connect(url).await?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
-pub struct Cache {}
+pub struct Cache(Arc<Shared>);
 
-/// Why a cache operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {}
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    breaker: Breaker,
+    journal: Journal,
+    flights: Flights,
+    witness: Witness,
+    settings: Settings,
+}
+
+/// The weight of an in-process cache made by [`Cache::in_memory`].
+const DEFAULT_MEMORY: u64 = 64 << 20;
 
 impl Cache {
-    /// Fences, runs `work`, settles. In a task of its own, so that a caller that goes away does not
-    /// leave an invalidation undone.
+    /// A cache with settings.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+
+    /// A cache in this process's memory, of 64 MiB. Other processes do not see it, nor it their
+    /// writes: for one process per database.
+    pub fn in_memory() -> Self {
+        Self::new(Arc::new(MemoryStore::new(DEFAULT_MEMORY)), Settings::default(), Witness::default())
+    }
+
+    pub(crate) fn new(store: Arc<dyn Store>, settings: Settings, witness: Witness) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            breaker: Breaker::default(),
+            journal: Journal::default(),
+            flights: Flights::default(),
+            witness,
+            settings,
+        }))
+    }
+
+    /// All counters, as they stand.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            undelivered: self.0.journal.len() as u64,
+            degraded: !self.0.breaker.is_closed(),
+            ..self.0.witness.stats()
+        }
+    }
+
+    /// Makes everything stale that was cached with one of these tags, whatever it is and however much.
     ///
     /// # Errors
-    /// Only under [`WritePolicy::Strict`](crate::WritePolicy::Strict), and then `work` was not run.
-    pub(crate) async fn guarded<T, F>(
-        &self,
-        invalidation: Invalidation,
-        work: F,
-    ) -> Result<T, CacheError>
+    /// If the store could not be told; it will be, from the journal.
+    pub async fn invalidate_tags(&self, tags: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), CacheError> {
+        let mut invalidation = Invalidation::default();
+        for tag in tags {
+            invalidation.add(tag_key(&self.0.settings.prefix, tag.as_ref()));
+        }
+        self.drop_now(&invalidation).await
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
+    pub(crate) fn plain_transactions(&self) -> PlainTransactions {
+        self.0.settings.plain_transactions
+    }
+
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        self.0.witness.emit(event);
+    }
+
+    /// Whether this process must leave the cache alone for any of these keys.
+    pub(crate) fn bypasses<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> bool {
+        self.0.journal.holds(keys)
+    }
+
+    /// Asks the store to look at the root generation again.
+    pub(crate) async fn refresh_root(&self) {
+        if let Err(error) = self.0.store.refresh_root().await {
+            self.emit(&Event::StoreFailed { entity: None, error: &error });
+        }
+    }
+
+    /// Runs a batch: through the breaker, counted, and with one reply for each op.
+    pub(crate) async fn run(&self, entity: Option<&str>, batch: Vec<Op>) -> Result<Replies, StoreError> {
+        self.0.run(batch).await.inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }))
+    }
+
+    /// Fences, runs `work`, settles. In a task of its own, so that a caller that goes away does not
+    /// leave an invalidation undone. Settles whatever `work` answers: a failed COMMIT may have
+    /// happened.
+    ///
+    /// # Errors
+    /// Only under [`WritePolicy::Strict`], and then `work` was not run.
+    ///
+    /// # Panics
+    /// When `work` does, after settling.
+    pub(crate) async fn guarded<T, F>(&self, invalidation: Invalidation, work: F) -> Result<T, CacheError>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let _ = (invalidation, work);
-        todo!()
+        let cache = self.clone();
+        let task = async move {
+            let writer = Token::random();
+            cache.fence(&invalidation, writer).await?;
+            let outcome = cache.renewing(&invalidation, writer, AssertUnwindSafe(work).catch_unwind()).await;
+            cache.settle(&invalidation, writer).await;
+            Ok(outcome)
+        };
+        match tokio::spawn(task.in_current_span()).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(panic))) => std::panic::resume_unwind(panic),
+            Ok(Err(refused)) => Err(refused),
+            Err(_) => Err(CacheError::ShuttingDown),
+        }
     }
 
-    /// Plants fences under `writer` and returns at once: for hooks and streams.
-    pub(crate) async fn fence(
-        &self,
-        invalidation: &Invalidation,
-        writer: crate::store::Token,
-    ) -> Result<(), CacheError> {
-        let _ = (invalidation, writer);
-        todo!()
+    /// Runs `work` and renews the fences while it takes long.
+    async fn renewing<T>(&self, invalidation: &Invalidation, writer: Token, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        let every = self.0.settings.fence_ttl / 3;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(every) => {
+                    // A renewal that fails leaves the fence as it was: it is tried again in time.
+                    let _ = self.0.run(self.fence_ops(invalidation, writer)).await;
+                }
+            }
+        }
+    }
+
+    /// Plants fences under `writer`.
+    ///
+    /// # Errors
+    /// Only under [`WritePolicy::Strict`]. Otherwise the write goes on, and [`settle`](Self::settle)
+    /// after it either reaches the store or journals.
+    pub(crate) async fn fence(&self, invalidation: &Invalidation, writer: Token) -> Result<(), CacheError> {
+        let planted = self.run_all(self.fence_ops(invalidation, writer)).await;
+        self.count_invalidated(invalidation);
+        match planted {
+            Err(error) if invalidation.policy() == WritePolicy::Strict => Err(CacheError::Refused(error)),
+            Err(_) | Ok(()) => Ok(()),
+        }
     }
 
     /// Settles what [`fence`](Self::fence) planted. A failure goes to the journal.
-    pub(crate) async fn settle(&self, invalidation: &Invalidation, writer: crate::store::Token) {
-        let _ = (invalidation, writer);
-        todo!()
+    pub(crate) async fn settle(&self, invalidation: &Invalidation, writer: Token) {
+        let batch = settle_ops(invalidation.keys(), writer);
+        if self.run_all(batch).await.is_err() {
+            self.journal(invalidation.keys().cloned());
+        }
+    }
+
+    /// Makes keys stale whose data has changed already.
+    ///
+    /// # Errors
+    /// If the store could not be told; it will be, from the journal.
+    pub(crate) async fn drop_now(&self, invalidation: &Invalidation) -> Result<(), CacheError> {
+        let batch = settle_ops(invalidation.keys(), Token::random());
+        self.count_invalidated(invalidation);
+        self.run_all(batch).await.map_err(|error| {
+            self.journal(invalidation.keys().cloned());
+            CacheError::Store(error)
+        })
+    }
+
+    fn fence_ops(&self, invalidation: &Invalidation, writer: Token) -> Vec<Op> {
+        let ttl = self.0.settings.fence_ttl;
+        invalidation.keys().map(|key| Op::Fence { key: key.clone(), writer, ttl }).collect()
+    }
+
+    /// Runs a batch of which every op must succeed.
+    async fn run_all(&self, batch: Vec<Op>) -> Result<(), StoreError> {
+        let replies = self.run(None, batch).await?;
+        match replies.items.into_iter().find(|reply| *reply != Reply::Done) {
+            None => Ok(()),
+            Some(other) => {
+                let error = StoreError::Protocol(format!("{other:?} to an invalidation"));
+                self.emit(&Event::StoreFailed { entity: None, error: &error });
+                Err(error)
+            }
+        }
+    }
+
+    fn count_invalidated(&self, invalidation: &Invalidation) {
+        let mut keys = invalidation.keys().map(entity_of).peekable();
+        while let Some(entity) = keys.next() {
+            let mut count = 1;
+            while keys.next_if_eq(&entity).is_some() {
+                count += 1;
+            }
+            self.emit(&Event::Invalidated { entity, keys: count });
+        }
+    }
+
+    /// Keeps keys until the store has been told that they are stale.
+    fn journal(&self, keys: impl IntoIterator<Item = Key>) {
+        let deliver = self.0.journal.add(keys);
+        self.emit(&Event::Undelivered { keys: self.0.journal.len() as u64 });
+        if deliver {
+            tokio::spawn(deliver_journal(Arc::downgrade(&self.0)));
+        }
+    }
+}
+
+impl Shared {
+    async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
+        if !self.breaker.admits() {
+            return Err(StoreError::Degraded);
+        }
+        let asked = batch.len();
+        self.witness.round_trip();
+        let abandoned = Abandoned(Some(&self.breaker));
+        let answer = self.store.run(batch).await;
+        abandoned.answered();
+        let answer = match answer {
+            Ok(replies) if replies.items.len() != asked => {
+                Err(StoreError::Protocol(format!("{} replies to {asked} ops", replies.items.len())))
+            }
+            answer => answer,
+        };
+        let turned = if answer.is_ok() { self.breaker.succeeded() } else { self.breaker.failed() };
+        match turned {
+            Some(Turned::Opened) => self.witness.emit(&Event::BreakerOpened),
+            Some(Turned::Closed) => self.witness.emit(&Event::BreakerClosed),
+            None => {}
+        }
+        answer
+    }
+}
+
+/// Makes room for another probe when the caller of this one goes away.
+struct Abandoned<'b>(Option<&'b Breaker>);
+
+impl Abandoned<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(breaker) = self.0 {
+            breaker.abandoned();
+        }
+    }
+}
+
+fn settle_ops<'k>(keys: impl Iterator<Item = &'k Key>, writer: Token) -> Vec<Op> {
+    keys.map(|key| Op::Settle { key: key.clone(), writer }).collect()
+}
+
+/// Delivers the journal, retrying with backoff until it is empty. Ends with the cache.
+async fn deliver_journal(shared: Weak<Shared>) {
+    let mut pauses = pauses();
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        let delivery = shared.journal.take_stock();
+        let batch = settle_ops(delivery.keys.iter(), Token::random());
+        match shared.run(batch).await {
+            Ok(replies) if replies.items.iter().all(|reply| *reply == Reply::Done) => {
+                if shared.journal.delivered(&delivery) {
+                    shared.witness.emit(&Event::Delivered { keys: delivery.keys.len() as u64 });
+                    return;
+                }
+                pauses = self::pauses();
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => shared.witness.emit(&Event::StoreFailed { entity: None, error: &error }),
+        }
+        drop(shared);
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let keys = self.journal.len();
+        if keys > 0 {
+            tracing::error!(keys, "the cache ends with undelivered invalidations: other processes may read these keys stale until they expire");
+        }
     }
 }

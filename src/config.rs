@@ -59,3 +59,14 @@ impl EntityPolicy {
         ttl.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64())
     }
 }
+
+/// What a save does whose hooks run on a plain `DatabaseTransaction`, whose commit cannot be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainTransactions {
+    /// The rows stay uncached for the fence's life (10 s by default), which must outlast the
+    /// transaction.
+    #[default]
+    Expire,
+    /// The save fails with an error that says how to use `CachedConnection`.
+    Refuse,
+}

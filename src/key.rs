@@ -97,11 +97,6 @@ impl KeySpace {
         };
         format!("{}:{}:gen:{name}", self.0, escape(entity)).into()
     }
-
-    /// The key of a tag's generation.
-    pub fn tag(&self, tag: &str) -> Key {
-        format!("{}:tag:{}", self.0, escape(tag)).into()
-    }
 }
 
 /// A primary key or index value in canonical text: equal for all values that the database may call
@@ -370,6 +365,16 @@ fn hex(bytes: &[u8]) -> String {
         .iter()
         .flat_map(|b| [digit(b >> 4), digit(b & 15)])
         .collect()
+}
+
+/// The key of a tag's generation.
+pub(crate) fn tag_key(prefix: &str, tag: &str) -> Key {
+    format!("{}:tag:{}", escape(prefix), escape(tag)).into()
+}
+
+/// The entity (or tag) that a key belongs to, escaped as it is in the key.
+pub(crate) fn entity_of(key: &Key) -> &str {
+    key.as_str().split(':').nth(2).unwrap_or_default()
 }
 
 /// Percent-escapes everything but ASCII letters, digits and `_ - .`.

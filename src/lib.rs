@@ -1,15 +1,38 @@
 //! Cached, always-fresh reads for SeaORM 2 over Redis or Valkey.
 
-#![allow(dead_code)]
-
+mod builder;
 mod cache;
 mod codec;
 mod config;
+mod envelope;
+mod error;
+mod fill;
 mod invalidation;
+mod journal;
 mod key;
+mod observe;
 mod orm;
 pub mod store;
 
-pub use cache::{Cache, CacheError};
-pub use config::{Consistency, EntityPolicy, WritePolicy};
+pub use builder::CacheBuilder;
+pub use cache::Cache;
+pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
+pub use error::CacheError;
 pub use key::Key;
+pub use observe::{EntityStats, Event, Observer, Stats};
+pub use orm::connection::CachedConnection;
+pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};
+pub use orm::meta::EntityMeta;
+pub use orm::query::{CachedSelect, Page, QueryCache};
+
+/// What the derive's code calls. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use async_trait;
+    pub use inventory::submit;
+    pub use sea_orm;
+
+    pub use crate::orm::entity::{all, find_index, find_unique, get, get_many, invalidate};
+    pub use crate::orm::meta::Registration;
+    pub use crate::orm::query::{related, related_one};
+}

@@ -2,8 +2,13 @@
 
 use std::collections::HashMap;
 
+use sea_orm::sea_query::{ForeignKeyAction, TableRef, Value};
+use sea_orm::{
+    ColumnTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn, RelationTrait,
+};
+
 use crate::config::EntityPolicy;
-use crate::key::ColumnKind;
+use crate::key::{ColumnKind, KeyPart};
 use crate::store::Fingerprint;
 
 /// What the library knows of a cached entity. Made once by the derive.
@@ -49,6 +54,92 @@ pub struct IndexMeta {
     pub unique: bool,
 }
 
+/// An index as the derive names it: its name in keys, whether it is unique, its columns.
+pub type IndexSpec<'a, E> = (&'a str, bool, &'a [<E as EntityTrait>::Column]);
+
+impl EntityMeta {
+    /// What is known of `E`. Called by the derive.
+    #[doc(hidden)]
+    pub fn of<E: EntityTrait>(
+        name: Option<&str>,
+        policy: EntityPolicy,
+        indexes: &[IndexSpec<'_, E>],
+        cascades_from: &[&str],
+    ) -> Self {
+        let entity = E::default();
+        let table = entity.table_name().to_owned();
+        let schema = entity.schema_name().map(str::to_owned);
+        let name = name.map(str::to_owned).unwrap_or_else(|| match &schema {
+            Some(schema) => format!("{schema}.{table}"),
+            None => table.clone(),
+        });
+        let columns: Vec<ColumnMeta> = E::Column::iter()
+            .map(|column| ColumnMeta {
+                name: column.as_str().to_owned(),
+                kind: ColumnKind::of(column.def().get_column_type()),
+            })
+            .collect();
+        let position = |column: &E::Column| E::Column::iter().position(|other| other.as_str() == column.as_str());
+        Self {
+            name,
+            schema,
+            table,
+            columns,
+            primary_key: E::PrimaryKey::iter().filter_map(|key| position(&key.into_column())).collect(),
+            indexes: indexes
+                .iter()
+                .map(|(name, unique, columns)| IndexMeta {
+                    name: (*name).to_owned(),
+                    columns: columns.iter().filter_map(position).collect(),
+                    unique: *unique,
+                })
+                .collect(),
+            cascades_from: cascades_from.iter().map(|table| (*table).to_owned()).chain(cascading::<E>()).collect(),
+            fingerprint: crate::codec::fingerprint::<E>(),
+            policy,
+        }
+    }
+
+    /// The kinds of the columns at these positions.
+    pub(crate) fn kinds(&self, positions: &[usize]) -> impl Iterator<Item = ColumnKind> {
+        positions.iter().map(|position| self.columns[*position].kind)
+    }
+
+    /// The key text of a primary key; `None` if it cannot be keyed.
+    pub(crate) fn key_part(&self, pk: &[Value], backend: DbBackend) -> Option<KeyPart> {
+        KeyPart::of(self.kinds(&self.primary_key), pk, backend)
+    }
+}
+
+/// The tables that `E` belongs to by a foreign key that changes its rows with theirs.
+fn cascading<E: EntityTrait>() -> Vec<String> {
+    let acts = |action: &Option<ForeignKeyAction>| {
+        matches!(
+            action,
+            Some(ForeignKeyAction::Cascade | ForeignKeyAction::SetNull | ForeignKeyAction::SetDefault)
+        )
+    };
+    E::Relation::iter()
+        .map(|relation| relation.def())
+        .filter(|def| acts(&def.on_delete) || acts(&def.on_update))
+        .filter_map(|def| table_of(&def.to_tbl))
+        .collect()
+}
+
+fn table_of(table: &TableRef) -> Option<String> {
+    match table {
+        TableRef::Table(name, _) => Some(name.1.to_string()),
+        _ => None,
+    }
+}
+
+/// A cached entity that is linked into the program. Submitted by the derive.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Registration(pub fn() -> &'static EntityMeta);
+
+inventory::collect!(Registration);
+
 /// All cached entities linked into this program, by table name.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -76,6 +167,22 @@ impl Registry {
         self.by_table
             .get(lower_case_table)
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// The entities whose rows change with the rows of `parent`'s table, directly or through others.
+    pub fn cascaded_from(&self, parent: &EntityMeta) -> Vec<&'static EntityMeta> {
+        let mut tables = vec![parent.table.clone()];
+        let mut found: Vec<&'static EntityMeta> = Vec::new();
+        while let Some(table) = tables.pop() {
+            for child in &self.all {
+                let takes = child.cascades_from.iter().any(|from| from.eq_ignore_ascii_case(&table));
+                if takes && !found.iter().any(|known| std::ptr::eq(*known, *child)) {
+                    found.push(child);
+                    tables.push(child.table.clone());
+                }
+            }
+        }
+        found
     }
 
     /// Every entity.

@@ -10,10 +10,12 @@ use bytes::Bytes;
 
 use crate::key::Key;
 
+mod breaker;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
+pub(crate) use breaker::{Breaker, Turned};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -187,6 +189,9 @@ pub enum StoreError {
     /// The server cannot be reached, or the connection broke.
     #[error("the cache is unreachable: {0}")]
     Unreachable(String),
+    /// The store failed so often that it was not asked.
+    #[error("the cache is degraded and was not asked")]
+    Degraded,
     /// The server answered what no server of ours would.
     #[error("the cache answered something unexpected: {0}")]
     Protocol(String),
@@ -200,4 +205,7 @@ pub enum StoreError {
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Runs a batch.
     async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError>;
+
+    /// Looks at the root generation again: somebody may have replaced it after it was lost.
+    async fn refresh_root(&self) -> Result<(), StoreError>;
 }

@@ -1,0 +1,193 @@
+//! Settings of a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::config::{PlainTransactions, WritePolicy};
+use crate::error::CacheError;
+use crate::observe::{Observer, Witness};
+use crate::store::{MemoryStore, Store};
+#[cfg(feature = "redis")]
+use crate::store::{RedisOptions, RedisStore};
+
+/// Settings that live as long as the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) prefix: String,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) fence_ttl: Duration,
+    pub(crate) write_policy: WritePolicy,
+    pub(crate) plain_transactions: PlainTransactions,
+    pub(crate) only_linked_entities: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            prefix: "soc".to_owned(),
+            lease_ttl: Duration::from_secs(3),
+            fence_ttl: Duration::from_secs(10),
+            write_policy: WritePolicy::default(),
+            plain_transactions: PlainTransactions::default(),
+            only_linked_entities: false,
+        }
+    }
+}
+
+/// Builds a [`Cache`]. Without [`redis`](Self::redis) or [`store`](Self::store) it is in memory.
+#[derive(Default)]
+#[must_use]
+pub struct CacheBuilder {
+    settings: Settings,
+    place: Place,
+    lazy: bool,
+    command_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+enum Place {
+    Memory(u64),
+    #[cfg(feature = "redis")]
+    Redis(String),
+    Custom(Arc<dyn Store>),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Memory(64 << 20)
+    }
+}
+
+impl std::fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the URL, which may hold a password, nor the observer.
+        f.debug_struct("CacheBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl CacheBuilder {
+    /// Caches in a Redis or Valkey server: `redis://[user:password@]host[:port][/db]`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.place = Place::Redis(url.into());
+        self
+    }
+
+    /// Caches in this process's memory, holding about `max_bytes`. Defaults to 64 MiB.
+    pub fn memory(mut self, max_bytes: u64) -> Self {
+        self.place = Place::Memory(max_bytes);
+        self
+    }
+
+    /// Caches in a store of your own.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.place = Place::Custom(store);
+        self
+    }
+
+    /// The first part of every key. Defaults to `soc`. Programs that share data share the prefix.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// Starts without a connection to the server: until it answers, the database answers.
+    /// Without this, [`build`](Self::build) fails when the server cannot be reached.
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// How long a request to the cache may take before the database answers instead.
+    /// Defaults to 250 ms.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = Some(timeout);
+        self
+    }
+
+    /// How long connecting to the cache may take. Defaults to 1 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long others wait for a load before they load themselves. Defaults to 3 s; raise it above
+    /// the duration of your slowest cached query.
+    pub fn lease_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.lease_ttl = ttl;
+        self
+    }
+
+    /// How long after a writer's death its keys stay uncached, and how long an abandoned write is
+    /// guarded. Defaults to 10 s; renewed while a statement runs.
+    pub fn fence_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.fence_ttl = ttl;
+        self
+    }
+
+    /// What writes do when the cache cannot be reached, where the entity does not say. Defaults to
+    /// [`WritePolicy::Available`].
+    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
+        self.settings.write_policy = policy;
+        self
+    }
+
+    /// What a save through a plain `DatabaseTransaction` does. Defaults to
+    /// [`PlainTransactions::Expire`].
+    pub fn plain_transactions(mut self, policy: PlainTransactions) -> Self {
+        self.settings.plain_transactions = policy;
+        self
+    }
+
+    /// Promises that every program that caches an entity of these databases links it the same as
+    /// this one. Then writes to tables of no entity linked here cost no round trip; otherwise they
+    /// invalidate the table's generations, in case another program caches it.
+    pub fn only_linked_entities(mut self) -> Self {
+        self.settings.only_linked_entities = true;
+        self
+    }
+
+    /// Watches events. A closure `Fn(&Event)` will do.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Builds the cache.
+    ///
+    /// # Errors
+    /// A wrong setting, or a server that cannot be reached (unless [`lazy`](Self::lazy)).
+    pub async fn build(self) -> Result<Cache, CacheError> {
+        let positive = |setting, duration: Duration| {
+            if duration < Duration::from_millis(1) {
+                return Err(CacheError::Setting { setting, reason: "must be at least 1 ms".to_owned() });
+            }
+            Ok(())
+        };
+        positive("lease_ttl", self.settings.lease_ttl)?;
+        positive("fence_ttl", self.settings.fence_ttl)?;
+        positive("command_timeout", self.command_timeout.unwrap_or(Duration::MAX))?;
+        positive("connect_timeout", self.connect_timeout.unwrap_or(Duration::MAX))?;
+        let store = self.open().await?;
+        Ok(Cache::new(store, self.settings, Witness::new(self.observer)))
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Store>, CacheError> {
+        match &self.place {
+            Place::Memory(max_bytes) => Ok(Arc::new(MemoryStore::new(*max_bytes))),
+            Place::Custom(store) => Ok(store.clone()),
+            #[cfg(feature = "redis")]
+            Place::Redis(url) => {
+                let mut options = RedisOptions { prefix: self.settings.prefix.clone(), ..RedisOptions::default() };
+                options.command_timeout = self.command_timeout.unwrap_or(options.command_timeout);
+                options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
+                if self.lazy {
+                    return Ok(Arc::new(RedisStore::lazy(url, options)?));
+                }
+                Ok(Arc::new(RedisStore::connect(url, options).await?))
+            }
+        }
+    }
+}

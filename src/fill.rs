@@ -1,0 +1,516 @@
+//! Looking up, loading and filling: leases across processes, flights within this one.
+//!
+//! A read is at most three requests: look up; note the generations and ask for leases; fill. What is
+//! noted is noted *before* the database is read, and a value is valid only while all of it stands.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sea_orm::DbErr;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cache::Cache;
+use crate::codec::{CodecError, Reader};
+use crate::config::EntityPolicy;
+use crate::envelope::{Envelope, Noted, dependencies_id, seal};
+use crate::key::Key;
+use crate::observe::Event;
+use crate::store::{Acquired, Filled, Fingerprint, Op, Replies, Reply, Token};
+
+/// What can be cached.
+pub(crate) trait Payload: Sized + Send + Sync + 'static {
+    /// Whether there is anything; "no such row" is cached for a shorter time and depends on more.
+    fn is_present(&self) -> bool;
+    /// Whether it may be stored at all.
+    fn is_storable(&self) -> bool {
+        true
+    }
+    /// Appends the encoded value.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    /// Reads an encoded value.
+    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError>;
+}
+
+/// What the keys of one fetch have in common.
+#[derive(Debug)]
+pub(crate) struct Shape<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) field: Fingerprint,
+    /// The generations to depend on; a present value needs only the first `present_needs`.
+    pub(crate) dependencies: Vec<Key>,
+    pub(crate) present_needs: usize,
+    pub(crate) policy: &'a EntityPolicy,
+}
+
+/// One key to fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) key: Key,
+    /// The exact values asked for, where the key may stand for several.
+    pub(crate) asked: Vec<u8>,
+    /// The seal of a value that the caller found to be outdated.
+    pub(crate) outdated: Option<u64>,
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub(crate) struct Fetched<P> {
+    pub(crate) value: Arc<P>,
+    /// The seal of a value that came from the store.
+    pub(crate) seal: Option<u64>,
+}
+
+/// The loads under way in this process, by their lease.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>);
+
+/// A finished load.
+#[derive(Clone, Debug)]
+struct Landed {
+    noted: Arc<Noted>,
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Flights {
+    fn take_off(&self, lease: Token) -> watch::Sender<Option<Landed>> {
+        let (sender, receiver) = watch::channel(None);
+        self.lock().insert(lease, receiver);
+        sender
+    }
+
+    fn find(&self, lease: Token) -> Option<watch::Receiver<Option<Landed>>> {
+        self.lock().get(&lease).cloned()
+    }
+
+    fn land(&self, lease: Token) {
+        self.lock().remove(&lease);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Token, watch::Receiver<Option<Landed>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lease that one request asks for, and the flight that others may join while it is held.
+///
+/// Dropped without a fill (an error, a panic, a caller that went away), it gives the lease back.
+struct Lease<'c> {
+    cache: &'c Cache,
+    token: Token,
+    flight: watch::Sender<Option<Landed>>,
+    /// The entry, once the lease is granted.
+    held: Option<(Key, Fingerprint)>,
+}
+
+impl<'c> Lease<'c> {
+    fn new(cache: &'c Cache) -> Self {
+        let token = Token::random();
+        // The flight is there before the lease is asked for, so that whoever meets the lease finds it.
+        let flight = cache.flights().take_off(token);
+        Self { cache, token, flight, held: None }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.cache.flights().land(self.token);
+        let (Some((key, field)), Ok(runtime)) = (self.held.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (cache, lease) = (self.cache.clone(), self.token);
+        runtime.spawn(async move {
+            // A failure costs the others the lease's life, nothing more.
+            let _ = cache.run(None, vec![Op::Release { key, field, lease }]).await;
+        });
+    }
+}
+
+/// How far one request has come.
+enum State<P> {
+    /// Answered.
+    Done(Fetched<P>),
+    /// Missed; to be asked for with what is known of the value that stands there.
+    Missed(Stale),
+    /// Its lease is ours: to be loaded and filled.
+    Granted,
+    /// To be loaded and not filled.
+    Direct,
+}
+
+/// What is known of a cached value that cannot be used.
+#[derive(Clone, Copy)]
+enum Stale {
+    /// There is none.
+    Nothing,
+    /// Its seal.
+    Sealed(u64),
+    /// It is not one of ours: to be wiped.
+    Corrupt,
+}
+
+impl Cache {
+    /// Answers requests for distinct keys from the store, and what it does not have from `load`,
+    /// which is given positions in `requests` and answers in the same order.
+    ///
+    /// Only `load` can fail it.
+    pub(crate) async fn fetch<P, L, F>(
+        &self,
+        shape: &Shape<'_>,
+        requests: Vec<Request>,
+        load: L,
+    ) -> Result<Vec<Fetched<P>>, DbErr>
+    where
+        P: Payload,
+        L: Fn(Vec<usize>) -> F + Sync,
+        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+    {
+        let id = dependencies_id(&shape.dependencies);
+        let mut fetch = Fetch { cache: self, shape, id, states: Vec::new(), leases: HashMap::new(), requests };
+        fetch.look_up().await;
+        let give_up = Instant::now() + self.settings().lease_ttl * 2;
+        let mut pause = FIRST_POLL;
+        loop {
+            let busy = fetch.acquire().await;
+            fetch.load_and_fill(&load).await?;
+            if busy.is_empty() {
+                return Ok(fetch.finish());
+            }
+            if Instant::now() >= give_up {
+                fetch.load_directly(busy.iter().map(|(position, ..)| *position));
+                continue;
+            }
+            fetch.join(busy, pause).await;
+            pause = (pause * 2).min(LONGEST_POLL);
+        }
+    }
+}
+
+/// How long a reader that met another process's lease waits before it asks again.
+const FIRST_POLL: Duration = Duration::from_millis(2);
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+
+/// One fetch under way.
+struct Fetch<'a, P> {
+    cache: &'a Cache,
+    shape: &'a Shape<'a>,
+    id: u64,
+    requests: Vec<Request>,
+    states: Vec<State<P>>,
+    /// By position, the leases asked for or held.
+    leases: HashMap<usize, (Lease<'a>, Option<Arc<Noted>>)>,
+}
+
+/// A position whose lease somebody else holds, and what was noted when that was seen.
+type Busy = (usize, Token, Arc<Noted>);
+
+impl<P: Payload> Fetch<'_, P> {
+    /// First request: values and generations.
+    async fn look_up(&mut self) {
+        let keys = self.requests.iter().map(|request| &request.key).chain(&self.shape.dependencies);
+        if self.cache.bypasses(keys) {
+            self.states = self.requests.iter().map(|_| State::Direct).collect();
+            return self.count_lookups();
+        }
+        let peeks = self.shape.dependencies.iter().map(|key| Op::Peek { key: key.clone() });
+        let field = self.shape.field;
+        let reads = self.requests.iter().map(|request| Op::Read { key: request.key.clone(), field });
+        match self.cache.run(Some(self.shape.entity), reads.chain(peeks).collect()).await {
+            Err(_) => self.states = self.requests.iter().map(|_| State::Direct).collect(),
+            Ok(Replies { root, mut items }) => {
+                let generations = items.split_off(self.requests.len());
+                let noted = note(root, &generations);
+                let mut foreign_root = false;
+                for (position, item) in items.into_iter().enumerate() {
+                    let state = self.judge_reply(position, item, &noted, &mut foreign_root);
+                    self.states.push(state);
+                }
+                if foreign_root {
+                    self.cache.refresh_root().await;
+                }
+            }
+        }
+        self.count_lookups();
+    }
+
+    fn judge_reply(&self, position: usize, item: Reply, noted: &Noted, foreign_root: &mut bool) -> State<P> {
+        match item {
+            Reply::Value(None) => State::Missed(Stale::Nothing),
+            Reply::Value(Some(bytes)) => self.judge(position, &bytes, noted, foreign_root),
+            Reply::Failed(reason) => self.corrupt(position, &reason),
+            other => self.corrupt(position, &format!("{other:?}")),
+        }
+    }
+
+    /// Whether a cached value answers the request.
+    fn judge(&self, position: usize, bytes: &Bytes, noted: &Noted, foreign_root: &mut bool) -> State<P> {
+        let request = &self.requests[position];
+        let envelope = match Envelope::open(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.corrupt(position, &error.to_string()),
+        };
+        let stale = State::Missed(Stale::Sealed(envelope.seal));
+        if request.outdated == Some(envelope.seal) {
+            return stale;
+        }
+        let needs = self.needs(envelope.present);
+        if !envelope.is_valid(noted, self.id, needs, &request.asked) {
+            *foreign_root |= !envelope.has_root(noted.root);
+            return stale;
+        }
+        let mut reader = Reader::new(envelope.payload);
+        match P::decode(envelope.present, &mut reader) {
+            Ok(value) if reader.is_empty() => {
+                State::Done(Fetched { value: Arc::new(value), seal: Some(envelope.seal) })
+            }
+            Ok(_) => self.corrupt(position, "more bytes than the value has"),
+            Err(error) => self.corrupt(position, &error.to_string()),
+        }
+    }
+
+    fn corrupt(&self, position: usize, reason: &str) -> State<P> {
+        let key = &self.requests[position].key;
+        self.cache.emit(&Event::Corrupt { entity: self.shape.entity, key, reason });
+        State::Missed(Stale::Corrupt)
+    }
+
+    /// How many of the dependencies a value needs.
+    fn needs(&self, present: bool) -> usize {
+        if present { self.shape.present_needs } else { self.shape.dependencies.len() }
+    }
+
+    fn count_lookups(&self) {
+        let mut absent_hits = 0;
+        let mut hits = 0;
+        for state in &self.states {
+            if let State::Done(fetched) = state {
+                hits += 1;
+                absent_hits += u64::from(!fetched.value.is_present());
+            }
+        }
+        let misses = self.states.len() as u64 - hits;
+        self.cache.emit(&Event::Lookup { entity: self.shape.entity, hits, absent_hits, misses });
+    }
+
+    /// Second request: notes the generations and asks for a lease on every missed key. Answers
+    /// those that somebody else is loading.
+    async fn acquire(&mut self) -> Vec<Busy> {
+        let missed: Vec<(usize, Stale)> = self
+            .states
+            .iter()
+            .enumerate()
+            .filter_map(|(position, state)| match state {
+                State::Missed(stale) => Some((position, *stale)),
+                _ => None,
+            })
+            .collect();
+        if missed.is_empty() {
+            return Vec::new();
+        }
+        let batch = self.acquire_ops(&missed);
+        let replies = match self.cache.run(Some(self.shape.entity), batch).await {
+            Ok(replies) => replies,
+            Err(_) => {
+                self.load_directly(missed.into_iter().map(|(position, _)| position));
+                return Vec::new();
+            }
+        };
+        let (generations, answers) = replies.items.split_at(self.shape.dependencies.len());
+        let noted = Arc::new(note(replies.root, generations));
+        let mut answers = answers.iter();
+        let mut busy = Vec::new();
+        for (position, stale) in missed {
+            if matches!(stale, Stale::Corrupt) {
+                answers.next();
+            }
+            self.acquired(position, answers.next(), &noted, &mut busy);
+        }
+        busy
+    }
+
+    fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {
+        let generations = self.shape.dependencies.iter();
+        let mut batch: Vec<Op> =
+            generations.map(|key| Op::Generation { key: key.clone(), fresh: Token::random() }).collect();
+        for (position, stale) in missed {
+            let key = self.requests[*position].key.clone();
+            if matches!(stale, Stale::Corrupt) {
+                batch.push(Op::Settle { key: key.clone(), writer: Token::random() });
+            }
+            let (lease, _) = self.leases.entry(*position).or_insert_with(|| (Lease::new(self.cache), None));
+            let seen = match stale {
+                Stale::Sealed(seal) => Some(*seal),
+                Stale::Nothing | Stale::Corrupt => None,
+            };
+            let ttl = self.cache.settings().lease_ttl;
+            // From here on the lease may be ours, whatever becomes of the answer.
+            lease.held = Some((key.clone(), self.shape.field));
+            batch.push(Op::Acquire { key, field: self.shape.field, lease: lease.token, seen, ttl });
+        }
+        batch
+    }
+
+    fn acquired(&mut self, position: usize, answer: Option<&Reply>, noted: &Arc<Noted>, busy: &mut Vec<Busy>) {
+        let Some(Reply::Acquired(acquired)) = answer else {
+            self.states[position] = State::Direct;
+            return;
+        };
+        if let (Some((lease, at)), Acquired::Granted) = (self.leases.get_mut(&position), acquired) {
+            debug_assert!(lease.held.is_some());
+            *at = Some(noted.clone());
+            self.states[position] = State::Granted;
+            return;
+        }
+        if let Some((lease, _)) = self.leases.get_mut(&position) {
+            lease.held = None;
+        }
+        match acquired {
+            Acquired::Value(bytes) => {
+                self.states[position] = self.judge(position, bytes, noted, &mut false);
+                match &self.states[position] {
+                    State::Done(_) => self.cache.emit(&Event::Coalesced { entity: self.shape.entity, reads: 1 }),
+                    // Outdated already: asked for again, at once, with what is known of it.
+                    _ => busy.push((position, Token::random(), noted.clone())),
+                }
+            }
+            Acquired::Busy(other) => {
+                self.states[position] = State::Missed(Stale::Nothing);
+                busy.push((position, *other, noted.clone()));
+            }
+            Acquired::Fenced | Acquired::Granted => {
+                self.cache.emit(&Event::Fenced { entity: self.shape.entity, reads: 1 });
+                self.states[position] = State::Direct;
+            }
+        }
+    }
+
+    fn load_directly(&mut self, positions: impl Iterator<Item = usize>) {
+        for position in positions {
+            self.states[position] = State::Direct;
+        }
+    }
+
+    /// The query, and the third request: fills what may be filled, gives the other leases back.
+    async fn load_and_fill<L, F>(&mut self, load: &L) -> Result<(), DbErr>
+    where
+        L: Fn(Vec<usize>) -> F + Sync,
+        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+    {
+        let positions: Vec<usize> = (0..self.states.len())
+            .filter(|position| matches!(self.states[*position], State::Granted | State::Direct))
+            .collect();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        self.cache.emit(&Event::Load { entity: self.shape.entity });
+        let loaded = load(positions.clone()).await?;
+        if loaded.len() != positions.len() {
+            return Err(DbErr::Custom("a load answered another number of values than asked".to_owned()));
+        }
+        let mut batch = Vec::new();
+        for (position, value) in positions.into_iter().zip(loaded) {
+            let value = Arc::new(value);
+            batch.extend(self.landed(position, &value));
+            self.states[position] = State::Done(Fetched { value, seal: None });
+        }
+        self.fill(batch).await;
+        Ok(())
+    }
+
+    /// Tells those who joined, and makes the op that fills the entry or gives its lease back.
+    fn landed(&mut self, position: usize, value: &Arc<P>) -> Option<Op> {
+        let (mut lease, noted) = self.leases.remove(&position)?;
+        let noted = noted?;
+        lease.flight.send_replace(Some(Landed { noted: noted.clone(), value: value.clone() }));
+        let (key, field) = lease.held.take()?;
+        let token = lease.token;
+        Some(match self.enveloped(position, value, &noted, token) {
+            Some(bytes) => {
+                let policy = self.shape.policy;
+                let ttl = policy.jittered(if value.is_present() { policy.ttl } else { policy.absent_ttl });
+                Op::Fill { key, field, lease: token, value: bytes, ttl }
+            }
+            None => Op::Release { key, field, lease: token },
+        })
+    }
+
+    /// The value as it is stored; `None` where it may not be.
+    fn enveloped(&self, position: usize, value: &P, noted: &Noted, token: Token) -> Option<Bytes> {
+        let present = value.is_present();
+        if !noted.stand(self.needs(present)) {
+            self.cache.emit(&Event::Fenced { entity: self.shape.entity, reads: 1 });
+            return None;
+        }
+        if !value.is_storable() {
+            return None;
+        }
+        let mut payload = Vec::new();
+        if let Err(error) = value.encode(&mut payload) {
+            self.cache.emit(&Event::NotCached { entity: self.shape.entity, reason: &error.to_string() });
+            return None;
+        }
+        Some(seal(token, noted, self.id, &self.requests[position].asked, present, &payload))
+    }
+
+    async fn fill(&self, batch: Vec<Op>) {
+        if batch.is_empty() {
+            return;
+        }
+        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else { return };
+        let count = |outcome| replies.items.iter().filter(|reply| **reply == Reply::Filled(outcome)).count() as u64;
+        let (stored, superseded) = (count(Filled::Stored), count(Filled::Superseded));
+        if stored + superseded > 0 {
+            self.cache.emit(&Event::Fill { entity: self.shape.entity, stored, superseded });
+        }
+    }
+
+    /// Waits for the loads of others. A flight of this process is joined only if its lease stood
+    /// when we asked (it did: its token was the answer) and it had noted the same generations, all of
+    /// them standing.
+    async fn join(&mut self, busy: Vec<Busy>, pause: Duration) {
+        let mut polled = false;
+        for (position, lease, noted) in busy {
+            match self.cache.flights().find(lease) {
+                None if matches!(self.states[position], State::Missed(Stale::Sealed(_) | Stale::Corrupt)) => {}
+                None => polled = true,
+                Some(mut flight) => {
+                    let lands = flight.wait_for(Option::is_some);
+                    // A leader that failed drops its flight: ask again. One that hangs is outwaited.
+                    let Ok(Ok(landed)) = tokio::time::timeout(self.cache.settings().lease_ttl, lands).await else {
+                        continue;
+                    };
+                    let Some(landed) = landed.clone().filter(|landed| landed.noted == noted) else { continue };
+                    let value = landed.value.downcast::<P>().ok();
+                    if let Some(value) = value.filter(|value| noted.stand(self.needs(value.is_present()))) {
+                        self.cache.emit(&Event::Coalesced { entity: self.shape.entity, reads: 1 });
+                        self.states[position] = State::Done(Fetched { value, seal: None });
+                    }
+                }
+            }
+        }
+        if polled {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn finish(self) -> Vec<Fetched<P>> {
+        let done = self.states.into_iter().filter_map(|state| match state {
+            State::Done(fetched) => Some(fetched),
+            // `acquire` and `load_and_fill` leave no other state when nothing is busy.
+            _ => None,
+        });
+        done.collect()
+    }
+}
+
+fn note(root: Token, generations: &[Reply]) -> Noted {
+    let generations = generations.iter().map(|reply| match reply {
+        Reply::Generation(generation) => *generation,
+        _ => None,
+    });
+    Noted { root, generations: generations.collect() }
+}

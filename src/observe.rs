@@ -1,0 +1,326 @@
+//! Seeing it: events, counters, and the contract of when each moves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::key::Key;
+use crate::store::StoreError;
+
+/// Something worth knowing. Everything that happens is one of these; counters, logs and observers
+/// all see the same.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Keys were looked up.
+    Lookup {
+        /// The entity.
+        entity: &'a str,
+        /// How many the cache answered, "no such row" included.
+        hits: u64,
+        /// How many of the hits were "no such row".
+        absent_hits: u64,
+        /// How many it could not answer.
+        misses: u64,
+    },
+    /// A query was sent to the database on behalf of missed keys.
+    Load {
+        /// The entity.
+        entity: &'a str,
+    },
+    /// Loaded values were offered to the store.
+    Fill {
+        /// The entity.
+        entity: &'a str,
+        /// How many were stored.
+        stored: u64,
+        /// How many were refused, because a write or another load came between.
+        superseded: u64,
+    },
+    /// Missed keys were answered by somebody else's load.
+    Coalesced {
+        /// The entity.
+        entity: &'a str,
+        /// How many.
+        reads: u64,
+    },
+    /// Missed keys met a fence: a write is under way, and the database answers.
+    Fenced {
+        /// The entity.
+        entity: &'a str,
+        /// How many.
+        reads: u64,
+    },
+    /// A write made keys of an entity stale.
+    Invalidated {
+        /// The entity.
+        entity: &'a str,
+        /// How many keys, generations included.
+        keys: u64,
+    },
+    /// The store failed. A read goes on to the database; for a write see [`Event::Undelivered`].
+    StoreFailed {
+        /// On whose behalf, if one entity's.
+        entity: Option<&'a str>,
+        /// Why.
+        error: &'a StoreError,
+    },
+    /// A cached value was not one of ours, or damaged. It counts as a miss.
+    Corrupt {
+        /// The entity.
+        entity: &'a str,
+        /// Where.
+        key: &'a Key,
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// Something was read or loaded that cannot be cached.
+    NotCached {
+        /// The entity.
+        entity: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// The store failed so often that it is not asked for a while.
+    BreakerOpened,
+    /// The store answers again.
+    BreakerClosed,
+    /// Invalidations could not be delivered. They are retried; this process does not use the cache
+    /// for these keys meanwhile.
+    Undelivered {
+        /// How many keys wait in all.
+        keys: u64,
+    },
+    /// All undelivered invalidations were delivered.
+    Delivered {
+        /// How many keys.
+        keys: u64,
+    },
+}
+
+/// Watches events. Called on the path of the caller: be quick, and never block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+impl<F: Fn(&Event<'_>) + Send + Sync + 'static> Observer for F {
+    fn event(&self, event: &Event<'_>) {
+        self(event);
+    }
+}
+
+/// Counters of one entity since the cache was built.
+///
+/// A *lookup* is one distinct key asked for by one call: `hits + misses` is their number. Reads
+/// that never look (inside a transaction, `Consistency::Database`, a connection without a cache)
+/// move nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntityStats {
+    /// Lookups answered by the first round trip to the cache.
+    pub hits: u64,
+    /// Hits whose answer was "no such row".
+    pub absent_hits: u64,
+    /// All other lookups: nothing cached, outdated, damaged, not keyable, the store failing or bypassed.
+    pub misses: u64,
+    /// Queries sent to the database because of misses; one query may load many keys.
+    pub loads: u64,
+    /// Loaded values that were stored.
+    pub fills: u64,
+    /// Loaded values that the store refused, because a write or another load came between.
+    pub superseded: u64,
+    /// Misses answered by another caller's load, in this process or another.
+    pub coalesced: u64,
+    /// Misses that met a fence, so that the database answered and nothing was stored.
+    pub fenced: u64,
+    /// Keys and generations of this entity made stale by writes of this process.
+    pub invalidations: u64,
+    /// Batches on behalf of this entity that the store failed to answer, refusals of the breaker
+    /// and damaged values included.
+    pub errors: u64,
+}
+
+/// A snapshot of all counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Per entity, by its name in keys.
+    pub entities: BTreeMap<String, EntityStats>,
+    /// Requests sent to the store; each is one round trip, whatever the number of keys.
+    pub round_trips: u64,
+    /// Invalidated keys that the store has not been told yet.
+    pub undelivered: u64,
+    /// Whether the breaker is open: the store is not asked.
+    pub degraded: bool,
+}
+
+impl Stats {
+    /// The counters of one entity; zeros if nothing happened to it.
+    pub fn entity(&self, name: &str) -> EntityStats {
+        self.entities.get(name).copied().unwrap_or_default()
+    }
+
+    /// Hits of all entities by lookups of all entities; `None` before the first lookup.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let (hits, lookups) = self.entities.values().fold((0, 0), |(hits, lookups), entity| {
+            (hits + entity.hits, lookups + entity.hits + entity.misses)
+        });
+        (lookups > 0).then(|| hits as f64 / lookups as f64)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    hits: AtomicU64,
+    absent_hits: AtomicU64,
+    misses: AtomicU64,
+    loads: AtomicU64,
+    fills: AtomicU64,
+    superseded: AtomicU64,
+    coalesced: AtomicU64,
+    fenced: AtomicU64,
+    invalidations: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Counters {
+    fn snapshot(&self) -> EntityStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EntityStats {
+            hits: get(&self.hits),
+            absent_hits: get(&self.absent_hits),
+            misses: get(&self.misses),
+            loads: get(&self.loads),
+            fills: get(&self.fills),
+            superseded: get(&self.superseded),
+            coalesced: get(&self.coalesced),
+            fenced: get(&self.fenced),
+            invalidations: get(&self.invalidations),
+            errors: get(&self.errors),
+        }
+    }
+
+    fn count(&self, event: &Event<'_>) {
+        let add = |counter: &AtomicU64, n: u64| {
+            counter.fetch_add(n, Ordering::Relaxed);
+        };
+        match *event {
+            Event::Lookup { hits, absent_hits, misses, .. } => {
+                add(&self.hits, hits);
+                add(&self.absent_hits, absent_hits);
+                add(&self.misses, misses);
+            }
+            Event::Load { .. } => add(&self.loads, 1),
+            Event::Fill { stored, superseded, .. } => {
+                add(&self.fills, stored);
+                add(&self.superseded, superseded);
+            }
+            Event::Coalesced { reads, .. } => add(&self.coalesced, reads),
+            Event::Fenced { reads, .. } => add(&self.fenced, reads),
+            Event::Invalidated { keys, .. } => add(&self.invalidations, keys),
+            Event::StoreFailed { .. } | Event::Corrupt { .. } => add(&self.errors, 1),
+            Event::NotCached { .. }
+            | Event::BreakerOpened
+            | Event::BreakerClosed
+            | Event::Undelivered { .. }
+            | Event::Delivered { .. } => {}
+        }
+    }
+}
+
+impl<'a> Event<'a> {
+    fn entity(&self) -> Option<&'a str> {
+        match *self {
+            Event::Lookup { entity, .. }
+            | Event::Load { entity }
+            | Event::Fill { entity, .. }
+            | Event::Coalesced { entity, .. }
+            | Event::Fenced { entity, .. }
+            | Event::Invalidated { entity, .. }
+            | Event::Corrupt { entity, .. }
+            | Event::NotCached { entity, .. } => Some(entity),
+            Event::StoreFailed { entity, .. } => entity,
+            Event::BreakerOpened
+            | Event::BreakerClosed
+            | Event::Undelivered { .. }
+            | Event::Delivered { .. } => None,
+        }
+    }
+
+    /// Logs what an operator should see. Ordinary traffic is not logged.
+    fn trace(&self) {
+        match *self {
+            Event::StoreFailed { entity, error } => {
+                tracing::debug!(entity, %error, "the cache failed; the database answers");
+            }
+            Event::Corrupt { entity, key, reason } => {
+                tracing::warn!(entity, %key, reason, "a cached value is damaged or not ours");
+            }
+            Event::NotCached { entity, reason } => tracing::warn!(entity, reason, "not cached"),
+            Event::BreakerOpened => tracing::warn!("the cache does not answer; going on without it"),
+            Event::BreakerClosed => tracing::info!("the cache answers again"),
+            Event::Undelivered { keys } => {
+                tracing::error!(keys, "invalidations could not be delivered; retrying");
+            }
+            Event::Delivered { keys } => tracing::info!(keys, "undelivered invalidations were delivered"),
+            _ => {}
+        }
+    }
+}
+
+/// Counts, logs, and tells the user's observer.
+#[derive(Default)]
+pub(crate) struct Witness {
+    entities: RwLock<HashMap<String, Arc<Counters>>>,
+    round_trips: AtomicU64,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").field("observer", &self.observer.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Witness {
+    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { observer, ..Self::default() }
+    }
+
+    /// The one road of every event.
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        if let Some(entity) = event.entity() {
+            self.counters(entity).count(event);
+        }
+        event.trace();
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+
+    /// Counts a request to the store.
+    pub(crate) fn round_trip(&self) {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let entities = self.entities.read().unwrap_or_else(PoisonError::into_inner);
+        Stats {
+            entities: entities.iter().map(|(name, counters)| (name.clone(), counters.snapshot())).collect(),
+            round_trips: self.round_trips.load(Ordering::Relaxed),
+            ..Stats::default()
+        }
+    }
+
+    fn counters(&self, entity: &str) -> Arc<Counters> {
+        let entities = self.entities.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = entities.get(entity) {
+            return counters.clone();
+        }
+        drop(entities);
+        let mut entities = self.entities.write().unwrap_or_else(PoisonError::into_inner);
+        entities.entry(entity.to_owned()).or_default().clone()
+    }
+}
