@@ -6,7 +6,7 @@ use sea_orm::sea_query::{ArrayType, Enum, EnumTypeName, OptionEnum, Value};
 use super::{CodecError, RESERVED, Reader, json, put_bytes, put_signed, put_varint, temporal};
 
 /// One number per variant of [`Value`], whatever features are on. They are in stores: changing
-/// one means another [`super::row::VERSION`].
+/// one means another [`super::VERSION`].
 mod tag {
     pub const BOOL: u8 = 0;
     pub const TINY_INT: u8 = 1;
@@ -127,7 +127,7 @@ fn put_temporal(out: &mut Vec<u8>, value: &Value) -> Result<(), CodecError> {
 }
 
 /// The variants of features that are off by default.
-#[allow(unused_variables, reason = "its users may all be off")]
+#[allow(unused_variables, clippy::ptr_arg, reason = "its users may all be off")]
 fn put_extra(out: &mut Vec<u8>, value: &Value) -> Result<(), CodecError> {
     match value {
         #[cfg(feature = "with-bigdecimal")]
