@@ -173,6 +173,11 @@ impl<'a> Reader<'a> {
         value::take(self, DEEPEST)
     }
 
+    /// All that is not taken yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether everything was taken.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

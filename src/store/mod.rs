@@ -20,6 +20,9 @@ pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
 
+/// How long a lease is kept after others may take it over, so that a late fill still finds it.
+const LEASE_KEPT: Duration = Duration::from_secs(60);
+
 /// A random number that names a lease, a writer, a value or a generation. Never zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
@@ -144,7 +147,8 @@ pub enum Reply {
     Filled(Filled),
     /// The op was carried out.
     Done,
-    /// This op failed alone (a foreign type under our key); the others of the batch were answered.
+    /// This op failed alone and was not carried out (a foreign type under our key, a full server, a
+    /// key that is not permitted); the others of the batch were answered.
     Failed(String),
 }
 
@@ -206,6 +210,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Runs a batch.
     async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError>;
 
-    /// Looks at the root generation again: somebody may have replaced it after it was lost.
+    /// Looks the root generation up again; later batches answer with what it found.
+    ///
+    /// To be called when values name another root than the batch that read them: after an eviction
+    /// or FLUSHALL another process may have created a new one. If it is missing, ours is planted
+    /// again.
     async fn refresh_root(&self) -> Result<(), StoreError>;
 }

@@ -1,0 +1,38 @@
+-- Asks for the right to fill one value of an entry.
+--
+-- KEYS[1]  the entry
+-- ARGV[1]  the value's field
+-- ARGV[2]  the lease's field
+-- ARGV[3]  the lease's token
+-- ARGV[4]  milliseconds until others may take the lease over
+-- ARGV[5]  milliseconds for which the lease is kept, so that a late fill still finds it
+-- ARGV[6]  the first eight bytes of a value seen to be outdated, or ''
+--
+-- Result   {'fenced'}        a write is under way
+--          {'value', bytes}  there is a value, and it is not the one seen
+--          {'busy', token}   another lease stands
+--          {'granted'}       the lease is planted; also when it had been planted before
+if fenced() then
+  return {'fenced'}
+end
+
+local value = redis.call('HGET', key, ARGV[1])
+if value then
+  if ARGV[6] == '' or string.sub(value, 1, 8) ~= ARGV[6] then
+    return {'value', value}
+  end
+  redis.call('HDEL', key, ARGV[1])
+end
+
+local holder, deadline = lease(redis.call('HGET', key, ARGV[2]))
+if deadline and holder ~= ARGV[3] then
+  return {'busy', holder}
+end
+redis.call('HSET', key, ARGV[2], ARGV[3] .. ':' .. digits(now + tonumber(ARGV[4])))
+
+-- The value of another build must not outlive its own ttl for the sake of a lease.
+local left = redis.call('PTTL', key)
+if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than(ARGV[1])) then
+  redis.call('PEXPIRE', key, ARGV[5])
+end
+return {'granted'}

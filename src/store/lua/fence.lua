@@ -1,0 +1,13 @@
+-- Deletes the entry's values, leases and generation and plants the writer's fence, or renews it.
+-- Runs with allow-oom: a full server must not refuse an invalidation.
+--
+-- KEYS[1]  the entry or generation
+-- ARGV[1]  the fence's field
+-- ARGV[2]  milliseconds until the fence expires
+--
+-- Result   1
+local last = clear(ARGV[1])
+local deadline = now + tonumber(ARGV[2])
+redis.call('HSET', key, ARGV[1], digits(deadline))
+redis.call('PEXPIREAT', key, digits(math.max(last, deadline)))
+return 1

@@ -1,0 +1,30 @@
+-- Stores a value if its lease still stands and no fence does, and gives the lease back. A lease
+-- that has passed its deadline still stands while nobody has taken it over.
+--
+-- KEYS[1]  the entry
+-- ARGV[1]  the value's field
+-- ARGV[2]  the lease's field
+-- ARGV[3]  the lease's token
+-- ARGV[4]  the value
+-- ARGV[5]  milliseconds until the value expires
+--
+-- Result   1  stored
+--          0  superseded: the lease was gone, or a fence stood
+if lease(redis.call('HGET', key, ARGV[2])) ~= ARGV[3] then
+  return 0
+end
+redis.call('HDEL', key, ARGV[2])
+if fenced() then
+  return 0
+end
+
+local ttl = tonumber(ARGV[5])
+local left = redis.call('PTTL', key)
+if left >= 0 and left < ttl and holds_another_than(ARGV[1]) then
+  ttl = math.max(left, 1)
+end
+redis.call('HSET', key, ARGV[1], ARGV[4])
+redis.call('PEXPIRE', key, digits(ttl))
+-- Under CLIENT TRACKING ... NOLOOP only a read after the write lets the filler hear of the key.
+redis.call('HSTRLEN', key, ARGV[1])
+return 1

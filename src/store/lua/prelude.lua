@@ -1,0 +1,87 @@
+-- Stands before every script of this folder: the entry, the time, and how its fields are read.
+--
+-- An entry is one hash:
+--   v:<fingerprint>  a value
+--   l:<fingerprint>  a lease, '<token>:<deadline>'
+--   f:<token>        a writer's fence: its deadline
+--   g                a generation's name: a token
+-- A fingerprint or token is 16 hex digits, a deadline milliseconds of this server's clock. What
+-- cannot be read so counts as gone.
+local key = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+-- The token, or nil.
+local function token(text)
+  if text and #text == 16 and string.find(text, '^%x+$') and text ~= '0000000000000000' then
+    return text
+  end
+end
+
+-- The deadline if it has not passed, or nil.
+local function ahead(text)
+  if text and #text <= 15 and string.find(text, '^%d+$') and tonumber(text) > now then
+    return tonumber(text)
+  end
+end
+
+-- The token of a lease and its deadline, or nil; the deadline is nil too if it has passed.
+local function lease(text)
+  local holder, deadline = string.match(text or '', '^(%x+):(%d+)$')
+  if token(holder) then
+    return holder, ahead(deadline)
+  end
+end
+
+-- Whether a fence stands. Removes those that have expired: other writers may keep the key alive
+-- for much longer than a crashed writer's fence may stand.
+local function fenced()
+  local stands = false
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 2) == 'f:' then
+      if ahead(redis.call('HGET', key, field)) then
+        stands = true
+      else
+        redis.call('HDEL', key, field)
+      end
+    end
+  end
+  return stands
+end
+
+-- Whether the entry holds a value other than that of `field`.
+local function holds_another_than(field)
+  for _, other in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(other, 1, 2) == 'v:' and other ~= field then
+      return true
+    end
+  end
+  return false
+end
+
+-- Deletes everything but the standing fences of writers other than `own`, and the key if there are
+-- none. A key of a foreign type is deleted whole, so that garbage never costs an invalidation.
+local function clear(own)
+  local fences, last = {}, 0
+  if redis.call('TYPE', key).ok == 'hash' then
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if string.sub(field, 1, 2) == 'f:' and field ~= own then
+        fences[field] = ahead(redis.call('HGET', key, field))
+      end
+    end
+  end
+  redis.call('DEL', key)
+  for field, deadline in pairs(fences) do
+    redis.call('HSET', key, field, digits(deadline))
+    last = math.max(last, deadline)
+  end
+  if last > 0 then
+    redis.call('PEXPIREAT', key, digits(last))
+  end
+  return last
+end
+

@@ -1,0 +1,22 @@
+-- Looks the root generation up. It changes when this server is not the one that it was recorded
+-- on: then the data may be an old snapshot, or lack the last writes of a failed primary.
+--
+-- KEYS[1]  the root generation: a hash of its name 'g' and of the 'run' it was recorded under
+-- ARGV[1]  the server's run_id
+-- ARGV[2]  its name if it must be created
+-- ARGV[3]  its name if it is merely missing (evicted, FLUSHALL), or '' if that is not known
+--
+-- Result   its name
+local name = ARGV[2]
+local kind = redis.call('TYPE', key).ok
+if kind == 'hash' then
+  local known = token(redis.call('HGET', key, 'g'))
+  if known and redis.call('HGET', key, 'run') == ARGV[1] then
+    return known
+  end
+elseif kind == 'none' and ARGV[3] ~= '' then
+  name = ARGV[3]
+end
+redis.call('DEL', key)
+redis.call('HSET', key, 'g', name, 'run', ARGV[1])
+return name

@@ -1,0 +1,366 @@
+//! Operations as commands, and the server's answers as replies.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Cmd, ServerError, Value};
+
+use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Reply, StoreError, Token};
+
+/// A Lua script and the hash under which the server knows it.
+pub(super) struct Script {
+    pub(super) source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        let hash = redis::Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    /// The script called by its hash on its one key.
+    fn on(&self, key: &str) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(1).arg(key);
+        command
+    }
+}
+
+/// The scripts of the operations.
+pub(super) struct Scripts {
+    acquire: Script,
+    fill: Script,
+    release: Script,
+    fence: Script,
+    settle: Script,
+    generation: Script,
+}
+
+impl Scripts {
+    pub(super) const COUNT: usize = 6;
+
+    pub(super) fn all(&self) -> [&Script; Self::COUNT] {
+        [
+            &self.acquire,
+            &self.fill,
+            &self.release,
+            &self.fence,
+            &self.settle,
+            &self.generation,
+        ]
+    }
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        concat!(include_str!("../lua/prelude.lua"), include_str!($file))
+    };
+    ($file:literal, allow_oom) => {
+        concat!(
+            "#!lua flags=allow-oom\n",
+            include_str!("../lua/prelude.lua"),
+            include_str!($file)
+        )
+    };
+}
+
+pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    acquire: Script::new(script!("../lua/acquire.lua")),
+    fill: Script::new(script!("../lua/fill.lua")),
+    release: Script::new(script!("../lua/release.lua")),
+    fence: Script::new(script!("../lua/fence.lua", allow_oom)),
+    settle: Script::new(script!("../lua/settle.lua", allow_oom)),
+    generation: Script::new(script!("../lua/generation.lua")),
+});
+
+/// The root generation's script. It runs seldom, and so by its source.
+const ROOT: &str = script!("../lua/root.lua", allow_oom);
+
+/// Looks up the root generation of `key`, recorded under `run`; `known` is its name if it was
+/// known and is merely missing.
+pub(super) fn root(key: &str, run: &str, known: Option<Token>) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(ROOT).arg(1).arg(key).arg(run);
+    command.arg(hex(Token::random()));
+    command.arg(known.map(hex).unwrap_or_default());
+    command
+}
+
+/// The command that loads a script.
+pub(super) fn load(script: &Script) -> Cmd {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(script.source);
+    command
+}
+
+/// The command of an operation.
+pub(super) fn command(op: &Op) -> Cmd {
+    match op {
+        Op::Read { key, field } => get(key.as_str(), &value_field(*field)),
+        Op::Peek { key } => get(key.as_str(), "g"),
+        Op::Generation { key, fresh } => {
+            let mut command = SCRIPTS.generation.on(key.as_str());
+            command.arg(hex(*fresh));
+            command
+        }
+        Op::Acquire {
+            key,
+            field,
+            lease,
+            seen,
+            ttl,
+        } => {
+            let mut command = SCRIPTS.acquire.on(key.as_str());
+            command.arg(value_field(*field)).arg(lease_field(*field));
+            command.arg(hex(*lease)).arg(millis(*ttl));
+            command.arg(millis(ttl.saturating_add(LEASE_KEPT)));
+            match seen {
+                Some(seal) => command.arg(&seal.to_be_bytes()[..]),
+                None => command.arg(""),
+            };
+            command
+        }
+        Op::Fill {
+            key,
+            field,
+            lease,
+            value,
+            ttl,
+        } => {
+            let mut command = SCRIPTS.fill.on(key.as_str());
+            command.arg(value_field(*field)).arg(lease_field(*field));
+            command.arg(hex(*lease)).arg(&value[..]).arg(millis(*ttl));
+            command
+        }
+        Op::Release { key, field, lease } => {
+            let mut command = SCRIPTS.release.on(key.as_str());
+            command.arg(lease_field(*field)).arg(hex(*lease));
+            command
+        }
+        Op::Fence { key, writer, ttl } => {
+            let mut command = SCRIPTS.fence.on(key.as_str());
+            command.arg(fence_field(*writer)).arg(millis(*ttl));
+            command
+        }
+        Op::Settle { key, writer } => {
+            let mut command = SCRIPTS.settle.on(key.as_str());
+            command.arg(fence_field(*writer));
+            command
+        }
+    }
+}
+
+fn get(key: &str, field: &str) -> Cmd {
+    let mut command = redis::cmd("HGET");
+    command.arg(key).arg(field);
+    command
+}
+
+fn value_field(field: Fingerprint) -> String {
+    format!("v:{:016x}", field.0)
+}
+
+fn lease_field(field: Fingerprint) -> String {
+    format!("l:{:016x}", field.0)
+}
+
+fn fence_field(writer: Token) -> String {
+    format!("f:{}", hex(writer))
+}
+
+fn hex(token: Token) -> String {
+    format!("{:016x}", token.get())
+}
+
+/// Whole milliseconds, at least one, at most thirty years: what the server can count with.
+fn millis(time: Duration) -> u64 {
+    const MOST: u128 = 30 * 365 * 24 * 60 * 60 * 1000;
+    u64::try_from(time.as_millis().clamp(1, MOST)).unwrap_or(u64::MAX)
+}
+
+/// Whether the server has lost the script that the command named.
+pub(super) fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// The reply to an operation.
+pub(super) fn reply(op: &Op, answer: Value) -> Result<Reply, StoreError> {
+    if let Value::ServerError(error) = answer {
+        return refused(&error);
+    }
+    match op {
+        Op::Read { .. } => bytes(answer).map(|value| Reply::Value(value.map(Into::into))),
+        Op::Peek { .. } => {
+            bytes(answer).map(|name| Reply::Generation(name.and_then(|name| token(&name))))
+        }
+        Op::Generation { .. } => bytes(answer)?
+            .map(|name| token(&name).ok_or_else(|| unexpected("a generation")))
+            .transpose()
+            .map(Reply::Generation),
+        Op::Acquire { .. } => acquired(answer).map(Reply::Acquired),
+        Op::Fill { .. } => match answer {
+            Value::Int(1) => Ok(Reply::Filled(Filled::Stored)),
+            Value::Int(0) => Ok(Reply::Filled(Filled::Superseded)),
+            _ => Err(unexpected("a fill")),
+        },
+        Op::Release { .. } | Op::Fence { .. } | Op::Settle { .. } => match answer {
+            Value::Int(1) => Ok(Reply::Done),
+            _ => Err(unexpected("a write")),
+        },
+    }
+}
+
+/// What an error means: that this server is not fit to answer us, or that one op failed.
+fn refused(error: &ServerError) -> Result<Reply, StoreError> {
+    let text = error_text(error);
+    match error.code() {
+        "LOADING" | "MASTERDOWN" | "READONLY" | "BUSY" | "NOAUTH" | "MOVED" | "ASK"
+        | "TRYAGAIN" | "CLUSTERDOWN" => Err(StoreError::Unreachable(text)),
+        "NOSCRIPT" => Err(StoreError::Protocol(text)),
+        _ => Ok(Reply::Failed(text)),
+    }
+}
+
+/// An error as the server sent it.
+pub(super) fn error_text(error: &ServerError) -> String {
+    format!("{} {}", error.code(), error.details().unwrap_or_default())
+}
+
+fn acquired(answer: Value) -> Result<Acquired, StoreError> {
+    let Value::Array(parts) = answer else {
+        return Err(unexpected("an acquire"));
+    };
+    let mut parts = parts.into_iter().map(bytes);
+    let word = parts.next().transpose()?.flatten().unwrap_or_default();
+    let rest = parts.next().transpose()?.flatten();
+    match (word.as_slice(), rest) {
+        (b"granted", None) => Ok(Acquired::Granted),
+        (b"fenced", None) => Ok(Acquired::Fenced),
+        (b"value", Some(value)) => Ok(Acquired::Value(value.into())),
+        (b"busy", Some(lease)) => token(&lease)
+            .map(Acquired::Busy)
+            .ok_or_else(|| unexpected("an acquire")),
+        _ => Err(unexpected("an acquire")),
+    }
+}
+
+/// The root generation's name.
+pub(super) fn root_name(answer: Value) -> Result<Token, StoreError> {
+    if let Value::ServerError(error) = answer {
+        return Err(StoreError::Unreachable(error_text(&error)));
+    }
+    bytes(answer)?
+        .and_then(|name| token(&name))
+        .ok_or_else(|| unexpected("the root generation"))
+}
+
+/// The server's `run_id` in its answer to `INFO server`.
+pub(super) fn run_id(answer: Value) -> Option<String> {
+    let text = match answer {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok()?,
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
+    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+fn bytes(answer: Value) -> Result<Option<Vec<u8>>, StoreError> {
+    match answer {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(bytes)),
+        _ => Err(unexpected("a look-up")),
+    }
+}
+
+/// A token of 16 hex digits; anything else is garbage, and counts as absent.
+fn token(text: &[u8]) -> Option<Token> {
+    if text.len() != 16 || !text.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    Token::new(u64::from_str_radix(text, 16).ok()?)
+}
+
+fn unexpected(what: &str) -> StoreError {
+    StoreError::Protocol(format!("not an answer to {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+
+    fn acquire() -> Op {
+        Op::Acquire {
+            key: Key::from("k".to_owned()),
+            field: Fingerprint(1),
+            lease: Token::random(),
+            seen: None,
+            ttl: Duration::from_secs(1),
+        }
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn an_answer_of_the_wrong_shape_is_an_error() {
+        let key = Key::from("k".to_owned());
+        let read = Op::Read {
+            key: key.clone(),
+            field: Fingerprint(1),
+        };
+        let settle = Op::Settle {
+            key,
+            writer: Token::random(),
+        };
+        let wrong = [
+            (read, Value::Int(1)),
+            (settle, Value::Okay),
+            (acquire(), Value::Nil),
+            (acquire(), Value::Array(vec![])),
+            (acquire(), Value::Array(vec![bulk("value")])),
+            (acquire(), Value::Array(vec![bulk("busy"), bulk("nobody")])),
+            (acquire(), Value::Array(vec![bulk("granted"), bulk("x")])),
+        ];
+        for (op, answer) in wrong {
+            let outcome = reply(&op, answer.clone());
+            assert!(
+                matches!(outcome, Err(StoreError::Protocol(_))),
+                "{answer:?}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_is_sixteen_hex_digits_and_not_zero() {
+        assert_eq!(token(b"00000000000000ff"), Token::new(255));
+        for garbage in [
+            "",
+            "ff",
+            "0000000000000000",
+            "+0000000000000ff",
+            "00000000000000fg",
+        ] {
+            assert_eq!(token(garbage.as_bytes()), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn times_are_whole_milliseconds_within_what_the_server_can_count() {
+        assert_eq!(millis(Duration::ZERO), 1);
+        assert_eq!(millis(Duration::from_millis(1500)), 1500);
+        assert_eq!(millis(Duration::MAX), 946_080_000_000);
+    }
+
+    #[test]
+    fn the_run_id_is_found_in_the_servers_information() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\ntcp_port:1\r\n";
+        assert_eq!(run_id(bulk(info)).as_deref(), Some("abc"));
+        assert_eq!(run_id(bulk("# Server\r\n")), None);
+        assert_eq!(run_id(Value::Nil), None);
+    }
+}
