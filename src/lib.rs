@@ -22,8 +22,11 @@ pub use key::Key;
 pub use observe::{EntityStats, Event, Observer, Stats};
 pub use orm::connection::CachedConnection;
 pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};
+pub use orm::hooks;
 pub use orm::meta::EntityMeta;
 pub use orm::query::{CachedSelect, Page, QueryCache};
+pub use orm::stream::CachedStream;
+pub use orm::transaction::CachedTransaction;
 
 /// What the derive's code calls. Not for use by hand.
 #[doc(hidden)]

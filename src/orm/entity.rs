@@ -525,7 +525,7 @@ pub async fn invalidate<E: CachedEntity, C: ConnectionTrait>(
 ) -> Result<(), CacheError> {
     let meta = E::cached_meta();
     let site = match locate(db) {
-        Place::Cached(site) | Place::InTransaction(Some(site)) => Some(site),
+        Place::Cached(site) | Place::InTransaction(site) => Some(site),
         _ => installed(),
     };
     let site = site.ok_or(CacheError::NoCache)?;

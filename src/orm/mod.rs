@@ -3,8 +3,13 @@
 pub(crate) mod connection;
 pub(crate) mod effects;
 pub(crate) mod entity;
-pub(crate) mod hooks;
+mod fenced;
+pub mod hooks;
+mod levels;
+mod manual;
 pub(crate) mod meta;
 mod probe;
 pub(crate) mod query;
 pub(crate) mod site;
+pub(crate) mod stream;
+pub(crate) mod transaction;

@@ -95,7 +95,8 @@ impl Site {
         }
     }
 
-    fn demand(&self, meta: &EntityMeta, invalidation: &mut Invalidation) {
+    /// Asks for the entity's write policy.
+    pub(crate) fn demand(&self, meta: &EntityMeta, invalidation: &mut Invalidation) {
         invalidation.demand(meta.policy.write_policy.unwrap_or(self.cache.settings().write_policy));
     }
 
@@ -111,6 +112,12 @@ impl Site {
     /// The same with generations in place of very many keys.
     pub(crate) fn compact(&self, invalidation: Invalidation) -> Invalidation {
         invalidation.compacted(MOST_KEYS)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let space = KeySpace::new("soc", "test");
+        Self { cache: Cache::in_memory(), space, backend: DbBackend::Sqlite }
     }
 
     /// The same site with the keys of one tenant.
