@@ -1,1 +1,4 @@
-fn main() {}
+//! Behaviour against real servers: one binary, one module per subject.
+
+mod servers;
+mod support;
