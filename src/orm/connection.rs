@@ -78,6 +78,15 @@ impl CachedConnection {
         }
     }
 
+    /// Makes this connection's cache the default of the process: cached reads and hooks through plain
+    /// SeaORM connections use it. It replaces the one that was installed before.
+    ///
+    /// # Consistency
+    /// A process has one default, so all its plain connections must be to this database.
+    pub fn install_default(&self) {
+        super::site::install(self.site.clone());
+    }
+
     /// The database's kind.
     pub fn get_database_backend(&self) -> DbBackend {
         probe::answer(|| self.handle());

@@ -1,3 +1,12 @@
-//! The integration tests, one binary.
+//! Behaviour against real servers: one binary, one module per subject.
 
 mod conformance;
+mod entities;
+mod outages;
+mod races;
+mod reads;
+mod servers;
+mod support;
+mod text_keys;
+mod world;
+mod writes;

@@ -1,0 +1,142 @@
+//! Real servers for the tests.
+//!
+//! Where a server comes from, in this order:
+//! 1. a URL in `TEST_REDIS_URL`, `TEST_POSTGRES_URL` or `TEST_MARIADB_URL`. The SQL ones must name an account that may
+//!    create databases; each test makes its own and drops it. **The Redis one is flushed before every test**, and
+//!    its tests run one after the other.
+//! 2. Docker, if its engine answers within two seconds. `TEST_REDIS_IMAGE` and the like choose other images.
+//! 3. Server programs of this machine.
+//!
+//! `TEST_SERVERS=docker` or `TEST_SERVERS=local` forces one of the last two. Every test has its own Redis, because
+//! FLUSHALL, CONFIG, client tracking and outages are global; SQL servers are started once per process, and a test
+//! has its own database. Nothing outlives the test process, however it ends: see [`keeper`].
+
+mod docker;
+mod keeper;
+mod local;
+mod proxy;
+mod servers;
+
+use std::env;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+
+use sea_orm::DatabaseConnection;
+
+pub use proxy::Proxy;
+pub use servers::{Database, RedisServer};
+
+/// A Redis (or Valkey) server for this test alone.
+pub async fn redis() -> RedisServer {
+    RedisServer::start().await
+}
+
+/// An empty Postgres database for this test alone.
+pub async fn postgres() -> Database {
+    Database::on(Kind::Postgres).await
+}
+
+/// An empty MariaDB (or MySQL) database for this test alone.
+pub async fn mariadb() -> Database {
+    Database::on(Kind::Mariadb).await
+}
+
+/// An empty SQLite database in a file, in WAL mode.
+pub async fn sqlite() -> Database {
+    Database::sqlite().await
+}
+
+/// Counts the statements that `db` sends from now on. Those of its transactions too; `execute_unprepared` is not seen.
+pub fn counting(db: &mut DatabaseConnection) -> QueryCount {
+    let count = QueryCount(Arc::default());
+    let counter = Arc::clone(&count.0);
+    db.set_metric_callback(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    count
+}
+
+/// How many statements were sent.
+#[derive(Clone, Debug)]
+pub struct QueryCount(Arc<AtomicU64>);
+
+impl QueryCount {
+    /// Those since the last take.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// The servers that the tests know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Redis,
+    Postgres,
+    Mariadb,
+}
+
+impl Kind {
+    /// As in `TEST_<NAME>_URL`.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Redis => "REDIS",
+            Kind::Postgres => "POSTGRES",
+            Kind::Mariadb => "MARIADB",
+        }
+    }
+
+    /// The server that the environment gives.
+    fn given_url(self) -> Option<String> {
+        env::var(format!("TEST_{}_URL", self.name())).ok()
+    }
+
+    /// Of the server on this loopback port, with its administrator's account.
+    fn url(self, port: u16) -> String {
+        match self {
+            Kind::Redis => format!("redis://127.0.0.1:{port}/"),
+            Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            Kind::Mariadb => format!("mysql://root@127.0.0.1:{port}/mysql"),
+        }
+    }
+}
+
+/// Who runs the servers that the environment does not give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Docker,
+    Local,
+}
+
+/// Chosen, and printed, once.
+static BACKEND: LazyLock<Backend> = LazyLock::new(|| {
+    let engine = docker::engine_version();
+    let backend = match (env::var("TEST_SERVERS").as_deref(), &engine) {
+        (Ok("docker"), None) => {
+            panic!("TEST_SERVERS=docker, but no Docker engine answers `docker version`")
+        }
+        (Ok("docker"), Some(_)) | (Err(_), Some(_)) => Backend::Docker,
+        (Ok("local"), _) | (Err(_), None) => Backend::Local,
+        (Ok(other), _) => panic!("TEST_SERVERS={other}: it is `docker` or `local`"),
+    };
+    let words = match backend {
+        Backend::Docker => format!("docker (engine {})", engine.unwrap_or_default()),
+        Backend::Local => format!("local programs ({})", local::versions()),
+    };
+    // Not `eprintln!`, which the test harness captures.
+    let _ = writeln!(io::stderr(), "test servers: {words}");
+    backend
+});
+
+/// A free loopback port that no client's socket will be given: those start at 32768.
+fn free_port() -> u16 {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
+    loop {
+        let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
