@@ -25,6 +25,7 @@ use super::meta::EntityMeta;
 use super::probe::{self, Place};
 use super::site::{self, Site};
 use crate::config::PlainTransactions;
+use crate::error::CacheError;
 use crate::invalidation::Invalidation;
 use crate::key::{Generation, Key, KeyPart};
 use crate::store::Token;
@@ -170,10 +171,12 @@ impl Unseen {
         } else {
             // The commit is yet to come: from here on the fence has its full time before it.
             let fenced = cache.fence(&invalidation, *UNSETTLED).await;
-            fenced.map_err(|error| {
-                DbErr::Custom(format!(
-                    "roll the transaction back, the cache cannot be told of it: {error}"
-                ))
+            fenced.map_err(|error| match error {
+                CacheError::Refused(why) => DbErr::Custom(format!(
+                    "the transaction must be rolled back, because its write policy is `strict` \
+                     and the cache could not be told of a save in it: {why}"
+                )),
+                error => error.into(),
             })
         }
     }

@@ -348,3 +348,6 @@ impl TransactionTrait for CachedTransaction {
         run(begun, callback).await
     }
 }
+
+#[cfg(test)]
+mod tests;
