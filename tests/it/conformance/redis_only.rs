@@ -183,6 +183,9 @@ async fn keys_live_as_long_as_what_they_hold() {
     settle(&store, &k, second).await;
     assert_eq!(left(), -2);
 
+    // An expired fence on a key that has not expired: so it is for the last millisecond of both.
+    run_raw(&server, &["HSET", k.as_str(), "f:x", "1"]);
+    run_raw(&server, &["PEXPIRE", k.as_str(), "60000"]);
     generation(&store, &k, lease).await;
     assert_eq!(left(), -1);
 }
