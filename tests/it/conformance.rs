@@ -42,7 +42,7 @@ fn patient() -> RedisOptions {
 
 macro_rules! behaviours {
     ($($name:ident)*) => {
-        mod memory {
+        mod in_memory {
             use super::*;
             $(
                 #[tokio::test]
@@ -52,7 +52,7 @@ macro_rules! behaviours {
             )*
         }
 
-        mod redis {
+        mod in_redis {
             use super::*;
             $(
                 #[tokio::test]

@@ -12,7 +12,8 @@ if name then
   return name
 end
 redis.call('HSET', key, 'g', ARGV[1])
--- A generation stands until it is fenced. The ttl of an expired fence may still be on the key.
+-- A generation stands until it is fenced. In its last millisecond an expired fence's key still is
+-- there, with its ttl.
 redis.call('PERSIST', key)
 -- A read after the write, for the reason given in fill.lua.
 return redis.call('HGET', key, 'g')

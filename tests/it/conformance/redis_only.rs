@@ -183,40 +183,38 @@ async fn keys_live_as_long_as_what_they_hold() {
     settle(&store, &k, second).await;
     assert_eq!(left(), -2);
 
+    // An expired fence on a key that has not expired: so it is for the last millisecond of both.
+    run_raw(&server, &["HSET", k.as_str(), "f:x", "1"]);
+    run_raw(&server, &["PEXPIRE", k.as_str(), "60000"]);
     generation(&store, &k, lease).await;
     assert_eq!(left(), -1);
 }
 
 #[tokio::test]
-async fn a_full_server_refuses_a_fill_but_neither_fence_nor_settle() {
+async fn a_full_server_grants_no_lease_but_takes_fence_and_settle() {
     let server = Server::start();
     let store = connect(&server).await;
-    let (k, lease) = (key("full"), Token::random());
-    acquire(&store, &k, A, lease).await;
-    run_raw(
-        &server,
-        &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
-    );
+    let (k, other) = (key("full"), key("other"));
+    put(&store, &k, A, "v", LONG).await;
+    let policy = ["CONFIG", "SET", "maxmemory-policy", "noeviction"];
+    run_raw(&server, &policy);
     run_raw(&server, &["CONFIG", "SET", "maxmemory", "1"]);
-    let (field, ttl, value) = (A, LONG, "v".into());
-    let op = Op::Fill {
-        key: k.clone(),
-        field,
-        lease,
-        value,
-        ttl,
+    let reply = one(&store, acquire_op(&other, A, Token::random(), LONG)).await;
+    let Reply::Failed(text) = reply else {
+        panic!("{reply:?}");
     };
-    let reply = one(&store, op).await;
-    assert!(
-        matches!(&reply, Reply::Failed(text) if text.starts_with("OOM")),
-        "{reply:?}"
-    );
+    assert!(text.starts_with("OOM"), "{text}");
+    let outcome = acquire(&store, &k, A, Token::random()).await;
+    assert_eq!(outcome, Acquired::Value("v".into()));
 
     let writer = Token::random();
-    fence(&store, &k, writer, LONG).await;
-    assert_eq!(number(&server, &["HLEN", k.as_str()]), 1);
-    settle(&store, &k, writer).await;
-    assert_eq!(number(&server, &["EXISTS", k.as_str()]), 0);
+    for key in [&k, &other] {
+        fence(&store, key, writer, LONG).await;
+        let outcome = acquire(&store, key, A, Token::random()).await;
+        assert_eq!(outcome, Acquired::Fenced);
+        settle(&store, key, writer).await;
+        assert_eq!(number(&server, &["EXISTS", key.as_str()]), 0);
+    }
 }
 
 #[tokio::test]
