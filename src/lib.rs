@@ -13,3 +13,8 @@ pub mod store;
 pub use cache::{Cache, CacheError};
 pub use config::{Consistency, EntityPolicy, WritePolicy};
 pub use key::Key;
+
+mod stub;
+pub use orm::meta::EntityMeta;
+pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
+pub use stub::{__private, CachedEntity, Rows, hooks};
