@@ -63,7 +63,9 @@ impl Default for Place {
 impl std::fmt::Debug for CacheBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Neither the URL, which may hold a password, nor the observer.
-        f.debug_struct("CacheBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("CacheBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,16 +164,29 @@ impl CacheBuilder {
     pub async fn build(self) -> Result<Cache, CacheError> {
         let positive = |setting, duration: Duration| {
             if duration < Duration::from_millis(1) {
-                return Err(CacheError::Setting { setting, reason: "must be at least 1 ms".to_owned() });
+                return Err(CacheError::Setting {
+                    setting,
+                    reason: "must be at least 1 ms".to_owned(),
+                });
             }
             Ok(())
         };
         positive("lease_ttl", self.settings.lease_ttl)?;
         positive("fence_ttl", self.settings.fence_ttl)?;
-        positive("command_timeout", self.command_timeout.unwrap_or(Duration::MAX))?;
-        positive("connect_timeout", self.connect_timeout.unwrap_or(Duration::MAX))?;
+        positive(
+            "command_timeout",
+            self.command_timeout.unwrap_or(Duration::MAX),
+        )?;
+        positive(
+            "connect_timeout",
+            self.connect_timeout.unwrap_or(Duration::MAX),
+        )?;
         let store = self.open().await?;
-        Ok(Cache::new(store, self.settings, Witness::new(self.observer)))
+        Ok(Cache::new(
+            store,
+            self.settings,
+            Witness::new(self.observer),
+        ))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, CacheError> {
@@ -180,7 +195,10 @@ impl CacheBuilder {
             Place::Custom(store) => Ok(store.clone()),
             #[cfg(feature = "redis")]
             Place::Redis(url) => {
-                let mut options = RedisOptions { prefix: self.settings.prefix.clone(), ..RedisOptions::default() };
+                let mut options = RedisOptions {
+                    prefix: self.settings.prefix.clone(),
+                    ..RedisOptions::default()
+                };
                 options.command_timeout = self.command_timeout.unwrap_or(options.command_timeout);
                 options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
                 if self.lazy {

@@ -55,7 +55,11 @@ impl Cache {
     /// A cache in this process's memory, of 64 MiB. Other processes do not see it, nor it their
     /// writes: for one process per database.
     pub fn in_memory() -> Self {
-        Self::new(Arc::new(MemoryStore::new(DEFAULT_MEMORY)), Settings::default(), Witness::default())
+        Self::new(
+            Arc::new(MemoryStore::new(DEFAULT_MEMORY)),
+            Settings::default(),
+            Witness::default(),
+        )
     }
 
     pub(crate) fn new(store: Arc<dyn Store>, settings: Settings, witness: Witness) -> Self {
@@ -82,7 +86,10 @@ impl Cache {
     ///
     /// # Errors
     /// If the store could not be told; it will be, from the journal.
-    pub async fn invalidate_tags(&self, tags: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), CacheError> {
+    pub async fn invalidate_tags(
+        &self,
+        tags: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), CacheError> {
         let mut invalidation = Invalidation::default();
         for tag in tags {
             invalidation.add(tag_key(&self.0.settings.prefix, tag.as_ref()));
@@ -114,13 +121,23 @@ impl Cache {
     /// Asks the store to look at the root generation again.
     pub(crate) async fn refresh_root(&self) {
         if let Err(error) = self.0.store.refresh_root().await {
-            self.emit(&Event::StoreFailed { entity: None, error: &error });
+            self.emit(&Event::StoreFailed {
+                entity: None,
+                error: &error,
+            });
         }
     }
 
     /// Runs a batch: through the breaker, counted, and with one reply for each op.
-    pub(crate) async fn run(&self, entity: Option<&str>, batch: Vec<Op>) -> Result<Replies, StoreError> {
-        self.0.run(batch).await.inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }))
+    pub(crate) async fn run(
+        &self,
+        entity: Option<&str>,
+        batch: Vec<Op>,
+    ) -> Result<Replies, StoreError> {
+        self.0
+            .run(batch)
+            .await
+            .inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }))
     }
 
     /// Fences, runs `work`, settles. In a task of its own, so that a caller that goes away does not
@@ -132,7 +149,11 @@ impl Cache {
     ///
     /// # Panics
     /// When `work` does, after settling.
-    pub(crate) async fn guarded<T, F>(&self, invalidation: Invalidation, work: F) -> Result<T, CacheError>
+    pub(crate) async fn guarded<T, F>(
+        &self,
+        invalidation: Invalidation,
+        work: F,
+    ) -> Result<T, CacheError>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -141,7 +162,9 @@ impl Cache {
         let task = async move {
             let writer = Token::random();
             cache.fence(&invalidation, writer).await?;
-            let outcome = cache.renewing(&invalidation, writer, AssertUnwindSafe(work).catch_unwind()).await;
+            let outcome = cache
+                .renewing(&invalidation, writer, AssertUnwindSafe(work).catch_unwind())
+                .await;
             cache.settle(&invalidation, writer).await;
             Ok(outcome)
         };
@@ -154,7 +177,12 @@ impl Cache {
     }
 
     /// Runs `work` and renews the fences while it takes long.
-    async fn renewing<T>(&self, invalidation: &Invalidation, writer: Token, work: impl Future<Output = T>) -> T {
+    async fn renewing<T>(
+        &self,
+        invalidation: &Invalidation,
+        writer: Token,
+        work: impl Future<Output = T>,
+    ) -> T {
         tokio::pin!(work);
         let every = self.0.settings.fence_ttl / 3;
         loop {
@@ -174,11 +202,17 @@ impl Cache {
     /// # Errors
     /// Only under [`WritePolicy::Strict`]. Otherwise the write goes on, and [`settle`](Self::settle)
     /// after it either reaches the store or journals.
-    pub(crate) async fn fence(&self, invalidation: &Invalidation, writer: Token) -> Result<(), CacheError> {
+    pub(crate) async fn fence(
+        &self,
+        invalidation: &Invalidation,
+        writer: Token,
+    ) -> Result<(), CacheError> {
         let planted = self.run_all(self.fence_ops(invalidation, writer)).await;
         self.count_invalidated(invalidation);
         match planted {
-            Err(error) if invalidation.policy() == WritePolicy::Strict => Err(CacheError::Refused(error)),
+            Err(error) if invalidation.policy() == WritePolicy::Strict => {
+                Err(CacheError::Refused(error))
+            }
             Err(_) | Ok(()) => Ok(()),
         }
     }
@@ -206,17 +240,31 @@ impl Cache {
 
     fn fence_ops(&self, invalidation: &Invalidation, writer: Token) -> Vec<Op> {
         let ttl = self.0.settings.fence_ttl;
-        invalidation.keys().map(|key| Op::Fence { key: key.clone(), writer, ttl }).collect()
+        invalidation
+            .keys()
+            .map(|key| Op::Fence {
+                key: key.clone(),
+                writer,
+                ttl,
+            })
+            .collect()
     }
 
     /// Runs a batch of which every op must succeed.
     async fn run_all(&self, batch: Vec<Op>) -> Result<(), StoreError> {
         let replies = self.run(None, batch).await?;
-        match replies.items.into_iter().find(|reply| *reply != Reply::Done) {
+        match replies
+            .items
+            .into_iter()
+            .find(|reply| *reply != Reply::Done)
+        {
             None => Ok(()),
             Some(other) => {
                 let error = StoreError::Protocol(format!("{other:?} to an invalidation"));
-                self.emit(&Event::StoreFailed { entity: None, error: &error });
+                self.emit(&Event::StoreFailed {
+                    entity: None,
+                    error: &error,
+                });
                 Err(error)
             }
         }
@@ -229,14 +277,19 @@ impl Cache {
             while keys.next_if_eq(&entity).is_some() {
                 count += 1;
             }
-            self.emit(&Event::Invalidated { entity, keys: count });
+            self.emit(&Event::Invalidated {
+                entity,
+                keys: count,
+            });
         }
     }
 
     /// Keeps keys until the store has been told that they are stale.
     fn journal(&self, keys: impl IntoIterator<Item = Key>) {
         let deliver = self.0.journal.add(keys);
-        self.emit(&Event::Undelivered { keys: self.0.journal.len() as u64 });
+        self.emit(&Event::Undelivered {
+            keys: self.0.journal.len() as u64,
+        });
         if deliver {
             tokio::spawn(deliver_journal(Arc::downgrade(&self.0)));
         }
@@ -254,12 +307,17 @@ impl Shared {
         let answer = self.store.run(batch).await;
         abandoned.answered();
         let answer = match answer {
-            Ok(replies) if replies.items.len() != asked => {
-                Err(StoreError::Protocol(format!("{} replies to {asked} ops", replies.items.len())))
-            }
+            Ok(replies) if replies.items.len() != asked => Err(StoreError::Protocol(format!(
+                "{} replies to {asked} ops",
+                replies.items.len()
+            ))),
             answer => answer,
         };
-        let turned = if answer.is_ok() { self.breaker.succeeded() } else { self.breaker.failed() };
+        let turned = if answer.is_ok() {
+            self.breaker.succeeded()
+        } else {
+            self.breaker.failed()
+        };
         match turned {
             Some(Turned::Opened) => self.witness.emit(&Event::BreakerOpened),
             Some(Turned::Closed) => self.witness.emit(&Event::BreakerClosed),
@@ -287,27 +345,38 @@ impl Drop for Abandoned<'_> {
 }
 
 fn settle_ops<'k>(keys: impl Iterator<Item = &'k Key>, writer: Token) -> Vec<Op> {
-    keys.map(|key| Op::Settle { key: key.clone(), writer }).collect()
+    keys.map(|key| Op::Settle {
+        key: key.clone(),
+        writer,
+    })
+    .collect()
 }
 
 /// Delivers the journal, retrying with backoff until it is empty. Ends with the cache.
 async fn deliver_journal(shared: Weak<Shared>) {
     let mut pauses = pauses();
     loop {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         let delivery = shared.journal.take_stock();
         let batch = settle_ops(delivery.keys.iter(), Token::random());
         match shared.run(batch).await {
             Ok(replies) if replies.items.iter().all(|reply| *reply == Reply::Done) => {
                 if shared.journal.delivered(&delivery) {
-                    shared.witness.emit(&Event::Delivered { keys: delivery.keys.len() as u64 });
+                    shared.witness.emit(&Event::Delivered {
+                        keys: delivery.keys.len() as u64,
+                    });
                     return;
                 }
                 pauses = self::pauses();
                 continue;
             }
             Ok(_) => {}
-            Err(error) => shared.witness.emit(&Event::StoreFailed { entity: None, error: &error }),
+            Err(error) => shared.witness.emit(&Event::StoreFailed {
+                entity: None,
+                error: &error,
+            }),
         }
         drop(shared);
         tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
@@ -329,7 +398,10 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let keys = self.journal.len();
         if keys > 0 {
-            tracing::error!(keys, "the cache ends with undelivered invalidations: other processes may read these keys stale until they expire");
+            tracing::error!(
+                keys,
+                "the cache ends with undelivered invalidations: other processes may read these keys stale until they expire"
+            );
         }
     }
 }

@@ -61,7 +61,8 @@ pub(crate) fn seal(
     present: bool,
     payload: &[u8],
 ) -> Bytes {
-    let mut out = Vec::with_capacity(40 + noted.generations.len() * 8 + asked.len() + payload.len());
+    let mut out =
+        Vec::with_capacity(40 + noted.generations.len() * 8 + asked.len() + payload.len());
     out.extend_from_slice(&seal.get().to_be_bytes());
     out.extend_from_slice(&noted.root.get().to_be_bytes());
     out.extend_from_slice(&dependencies.to_be_bytes());
@@ -91,7 +92,15 @@ impl<'a> Envelope<'a> {
         let generations = sized(&mut reader, 8)?;
         let asked = sized(&mut reader, 1)?;
         let payload = reader.rest();
-        Ok(Self { seal, root, dependencies, generations, asked, present, payload })
+        Ok(Self {
+            seal,
+            root,
+            dependencies,
+            generations,
+            asked,
+            present,
+            payload,
+        })
     }
 
     /// Whether the value was cached under this root generation.
@@ -100,7 +109,13 @@ impl<'a> Envelope<'a> {
     }
 
     /// Whether the value answers `asked` and the first `n` of its dependencies still stand.
-    pub(crate) fn is_valid(&self, noted: &Noted, dependencies: u64, n: usize, asked: &[u8]) -> bool {
+    pub(crate) fn is_valid(
+        &self,
+        noted: &Noted,
+        dependencies: u64,
+        n: usize,
+        asked: &[u8],
+    ) -> bool {
         self.has_root(noted.root)
             && self.dependencies == dependencies
             && self.asked == asked

@@ -21,7 +21,9 @@ pub enum CacheError {
     Store(#[from] StoreError),
     /// A write was refused before the database was touched, because its fence could not be written
     /// and its policy is [`WritePolicy::Strict`](crate::WritePolicy::Strict).
-    #[error("the write was refused and the database not touched: its write policy is `strict` and {0}")]
+    #[error(
+        "the write was refused and the database not touched: its write policy is `strict` and {0}"
+    )]
     Refused(StoreError),
     /// A key was asked for that cannot be keyed, such as a float.
     #[error("`{0}`: this key cannot be cached; invalidate the whole entity instead")]

@@ -112,20 +112,29 @@ impl<'c> Lease<'c> {
         let token = Token::random();
         // The flight is there before the lease is asked for, so that whoever meets the lease finds it.
         let flight = cache.flights().take_off(token);
-        Self { cache, token, flight, held: None }
+        Self {
+            cache,
+            token,
+            flight,
+            held: None,
+        }
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.cache.flights().land(self.token);
-        let (Some((key, field)), Ok(runtime)) = (self.held.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some((key, field)), Ok(runtime)) =
+            (self.held.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
         let (cache, lease) = (self.cache.clone(), self.token);
         runtime.spawn(async move {
             // A failure costs the others the lease's life, nothing more.
-            let _ = cache.run(None, vec![Op::Release { key, field, lease }]).await;
+            let _ = cache
+                .run(None, vec![Op::Release { key, field, lease }])
+                .await;
         });
     }
 }
@@ -170,7 +179,14 @@ impl Cache {
         F: Future<Output = Result<Vec<P>, DbErr>> + Send,
     {
         let id = dependencies_id(&shape.dependencies);
-        let mut fetch = Fetch { cache: self, shape, id, states: Vec::new(), leases: HashMap::new(), requests };
+        let mut fetch = Fetch {
+            cache: self,
+            shape,
+            id,
+            states: Vec::new(),
+            leases: HashMap::new(),
+            requests,
+        };
         fetch.look_up().await;
         let give_up = Instant::now() + self.settings().lease_ttl * 2;
         let mut pause = FIRST_POLL;
@@ -211,15 +227,30 @@ type Busy = (usize, Token, Arc<Noted>);
 impl<P: Payload> Fetch<'_, P> {
     /// First request: values and generations.
     async fn look_up(&mut self) {
-        let keys = self.requests.iter().map(|request| &request.key).chain(&self.shape.dependencies);
+        let keys = self
+            .requests
+            .iter()
+            .map(|request| &request.key)
+            .chain(&self.shape.dependencies);
         if self.cache.bypasses(keys) {
             self.states = self.requests.iter().map(|_| State::Direct).collect();
             return self.count_lookups();
         }
-        let peeks = self.shape.dependencies.iter().map(|key| Op::Peek { key: key.clone() });
+        let peeks = self
+            .shape
+            .dependencies
+            .iter()
+            .map(|key| Op::Peek { key: key.clone() });
         let field = self.shape.field;
-        let reads = self.requests.iter().map(|request| Op::Read { key: request.key.clone(), field });
-        match self.cache.run(Some(self.shape.entity), reads.chain(peeks).collect()).await {
+        let reads = self.requests.iter().map(|request| Op::Read {
+            key: request.key.clone(),
+            field,
+        });
+        match self
+            .cache
+            .run(Some(self.shape.entity), reads.chain(peeks).collect())
+            .await
+        {
             Err(_) => self.states = self.requests.iter().map(|_| State::Direct).collect(),
             Ok(Replies { root, mut items }) => {
                 let generations = items.split_off(self.requests.len());
@@ -237,7 +268,13 @@ impl<P: Payload> Fetch<'_, P> {
         self.count_lookups();
     }
 
-    fn judge_reply(&self, position: usize, item: Reply, noted: &Noted, foreign_root: &mut bool) -> State<P> {
+    fn judge_reply(
+        &self,
+        position: usize,
+        item: Reply,
+        noted: &Noted,
+        foreign_root: &mut bool,
+    ) -> State<P> {
         match item {
             Reply::Value(None) => State::Missed(Stale::Nothing),
             Reply::Value(Some(bytes)) => self.judge(position, &bytes, noted, foreign_root),
@@ -247,7 +284,13 @@ impl<P: Payload> Fetch<'_, P> {
     }
 
     /// Whether a cached value answers the request.
-    fn judge(&self, position: usize, bytes: &Bytes, noted: &Noted, foreign_root: &mut bool) -> State<P> {
+    fn judge(
+        &self,
+        position: usize,
+        bytes: &Bytes,
+        noted: &Noted,
+        foreign_root: &mut bool,
+    ) -> State<P> {
         let request = &self.requests[position];
         let envelope = match Envelope::open(bytes) {
             Ok(envelope) => envelope,
@@ -264,9 +307,10 @@ impl<P: Payload> Fetch<'_, P> {
         }
         let mut reader = Reader::new(envelope.payload);
         match P::decode(envelope.present, &mut reader) {
-            Ok(value) if reader.is_empty() => {
-                State::Done(Fetched { value: Arc::new(value), seal: Some(envelope.seal) })
-            }
+            Ok(value) if reader.is_empty() => State::Done(Fetched {
+                value: Arc::new(value),
+                seal: Some(envelope.seal),
+            }),
             Ok(_) => self.corrupt(position, "more bytes than the value has"),
             Err(error) => self.corrupt(position, &error.to_string()),
         }
@@ -274,13 +318,21 @@ impl<P: Payload> Fetch<'_, P> {
 
     fn corrupt(&self, position: usize, reason: &str) -> State<P> {
         let key = &self.requests[position].key;
-        self.cache.emit(&Event::Corrupt { entity: self.shape.entity, key, reason });
+        self.cache.emit(&Event::Corrupt {
+            entity: self.shape.entity,
+            key,
+            reason,
+        });
         State::Missed(Stale::Corrupt)
     }
 
     /// How many of the dependencies a value needs.
     fn needs(&self, present: bool) -> usize {
-        if present { self.shape.present_needs } else { self.shape.dependencies.len() }
+        if present {
+            self.shape.present_needs
+        } else {
+            self.shape.dependencies.len()
+        }
     }
 
     fn count_lookups(&self) {
@@ -293,7 +345,12 @@ impl<P: Payload> Fetch<'_, P> {
             }
         }
         let misses = self.states.len() as u64 - hits;
-        self.cache.emit(&Event::Lookup { entity: self.shape.entity, hits, absent_hits, misses });
+        self.cache.emit(&Event::Lookup {
+            entity: self.shape.entity,
+            hits,
+            absent_hits,
+            misses,
+        });
     }
 
     /// Second request: notes the generations and asks for a lease on every missed key. Answers
@@ -334,14 +391,24 @@ impl<P: Payload> Fetch<'_, P> {
 
     fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {
         let generations = self.shape.dependencies.iter();
-        let mut batch: Vec<Op> =
-            generations.map(|key| Op::Generation { key: key.clone(), fresh: Token::random() }).collect();
+        let mut batch: Vec<Op> = generations
+            .map(|key| Op::Generation {
+                key: key.clone(),
+                fresh: Token::random(),
+            })
+            .collect();
         for (position, stale) in missed {
             let key = self.requests[*position].key.clone();
             if matches!(stale, Stale::Corrupt) {
-                batch.push(Op::Settle { key: key.clone(), writer: Token::random() });
+                batch.push(Op::Settle {
+                    key: key.clone(),
+                    writer: Token::random(),
+                });
             }
-            let (lease, _) = self.leases.entry(*position).or_insert_with(|| (Lease::new(self.cache), None));
+            let (lease, _) = self
+                .leases
+                .entry(*position)
+                .or_insert_with(|| (Lease::new(self.cache), None));
             let seen = match stale {
                 Stale::Sealed(seal) => Some(*seal),
                 Stale::Nothing | Stale::Corrupt => None,
@@ -349,12 +416,24 @@ impl<P: Payload> Fetch<'_, P> {
             let ttl = self.cache.settings().lease_ttl;
             // From here on the lease may be ours, whatever becomes of the answer.
             lease.held = Some((key.clone(), self.shape.field));
-            batch.push(Op::Acquire { key, field: self.shape.field, lease: lease.token, seen, ttl });
+            batch.push(Op::Acquire {
+                key,
+                field: self.shape.field,
+                lease: lease.token,
+                seen,
+                ttl,
+            });
         }
         batch
     }
 
-    fn acquired(&mut self, position: usize, answer: Option<&Reply>, noted: &Arc<Noted>, busy: &mut Vec<Busy>) {
+    fn acquired(
+        &mut self,
+        position: usize,
+        answer: Option<&Reply>,
+        noted: &Arc<Noted>,
+        busy: &mut Vec<Busy>,
+    ) {
         let Some(Reply::Acquired(acquired)) = answer else {
             self.states[position] = State::Direct;
             return;
@@ -372,7 +451,10 @@ impl<P: Payload> Fetch<'_, P> {
             Acquired::Value(bytes) => {
                 self.states[position] = self.judge(position, bytes, noted, &mut false);
                 match &self.states[position] {
-                    State::Done(_) => self.cache.emit(&Event::Coalesced { entity: self.shape.entity, reads: 1 }),
+                    State::Done(_) => self.cache.emit(&Event::Coalesced {
+                        entity: self.shape.entity,
+                        reads: 1,
+                    }),
                     // Outdated already: asked for again, at once, with what is known of it.
                     _ => busy.push((position, Token::random(), noted.clone())),
                 }
@@ -382,7 +464,10 @@ impl<P: Payload> Fetch<'_, P> {
                 busy.push((position, *other, noted.clone()));
             }
             Acquired::Fenced | Acquired::Granted => {
-                self.cache.emit(&Event::Fenced { entity: self.shape.entity, reads: 1 });
+                self.cache.emit(&Event::Fenced {
+                    entity: self.shape.entity,
+                    reads: 1,
+                });
                 self.states[position] = State::Direct;
             }
         }
@@ -406,10 +491,14 @@ impl<P: Payload> Fetch<'_, P> {
         if positions.is_empty() {
             return Ok(());
         }
-        self.cache.emit(&Event::Load { entity: self.shape.entity });
+        self.cache.emit(&Event::Load {
+            entity: self.shape.entity,
+        });
         let loaded = load(positions.clone()).await?;
         if loaded.len() != positions.len() {
-            return Err(DbErr::Custom("a load answered another number of values than asked".to_owned()));
+            return Err(DbErr::Custom(
+                "a load answered another number of values than asked".to_owned(),
+            ));
         }
         let mut batch = Vec::new();
         for (position, value) in positions.into_iter().zip(loaded) {
@@ -425,16 +514,33 @@ impl<P: Payload> Fetch<'_, P> {
     fn landed(&mut self, position: usize, value: &Arc<P>) -> Option<Op> {
         let (mut lease, noted) = self.leases.remove(&position)?;
         let noted = noted?;
-        lease.flight.send_replace(Some(Landed { noted: noted.clone(), value: value.clone() }));
+        lease.flight.send_replace(Some(Landed {
+            noted: noted.clone(),
+            value: value.clone(),
+        }));
         let (key, field) = lease.held.take()?;
         let token = lease.token;
         Some(match self.enveloped(position, value, &noted, token) {
             Some(bytes) => {
                 let policy = self.shape.policy;
-                let ttl = policy.jittered(if value.is_present() { policy.ttl } else { policy.absent_ttl });
-                Op::Fill { key, field, lease: token, value: bytes, ttl }
+                let ttl = policy.jittered(if value.is_present() {
+                    policy.ttl
+                } else {
+                    policy.absent_ttl
+                });
+                Op::Fill {
+                    key,
+                    field,
+                    lease: token,
+                    value: bytes,
+                    ttl,
+                }
             }
-            None => Op::Release { key, field, lease: token },
+            None => Op::Release {
+                key,
+                field,
+                lease: token,
+            },
         })
     }
 
@@ -442,7 +548,10 @@ impl<P: Payload> Fetch<'_, P> {
     fn enveloped(&self, position: usize, value: &P, noted: &Noted, token: Token) -> Option<Bytes> {
         let present = value.is_present();
         if !noted.stand(self.needs(present)) {
-            self.cache.emit(&Event::Fenced { entity: self.shape.entity, reads: 1 });
+            self.cache.emit(&Event::Fenced {
+                entity: self.shape.entity,
+                reads: 1,
+            });
             return None;
         }
         if !value.is_storable() {
@@ -450,21 +559,43 @@ impl<P: Payload> Fetch<'_, P> {
         }
         let mut payload = Vec::new();
         if let Err(error) = value.encode(&mut payload) {
-            self.cache.emit(&Event::NotCached { entity: self.shape.entity, reason: &error.to_string() });
+            self.cache.emit(&Event::NotCached {
+                entity: self.shape.entity,
+                reason: &error.to_string(),
+            });
             return None;
         }
-        Some(seal(token, noted, self.id, &self.requests[position].asked, present, &payload))
+        Some(seal(
+            token,
+            noted,
+            self.id,
+            &self.requests[position].asked,
+            present,
+            &payload,
+        ))
     }
 
     async fn fill(&self, batch: Vec<Op>) {
         if batch.is_empty() {
             return;
         }
-        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else { return };
-        let count = |outcome| replies.items.iter().filter(|reply| **reply == Reply::Filled(outcome)).count() as u64;
+        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else {
+            return;
+        };
+        let count = |outcome| {
+            replies
+                .items
+                .iter()
+                .filter(|reply| **reply == Reply::Filled(outcome))
+                .count() as u64
+        };
         let (stored, superseded) = (count(Filled::Stored), count(Filled::Superseded));
         if stored + superseded > 0 {
-            self.cache.emit(&Event::Fill { entity: self.shape.entity, stored, superseded });
+            self.cache.emit(&Event::Fill {
+                entity: self.shape.entity,
+                stored,
+                superseded,
+            });
         }
     }
 
@@ -475,18 +606,30 @@ impl<P: Payload> Fetch<'_, P> {
         let mut polled = false;
         for (position, lease, noted) in busy {
             match self.cache.flights().find(lease) {
-                None if matches!(self.states[position], State::Missed(Stale::Sealed(_) | Stale::Corrupt)) => {}
+                None if matches!(
+                    self.states[position],
+                    State::Missed(Stale::Sealed(_) | Stale::Corrupt)
+                ) => {}
                 None => polled = true,
                 Some(mut flight) => {
                     let lands = flight.wait_for(Option::is_some);
                     // A leader that failed drops its flight: ask again. One that hangs is outwaited.
-                    let Ok(Ok(landed)) = tokio::time::timeout(self.cache.settings().lease_ttl, lands).await else {
+                    let Ok(Ok(landed)) =
+                        tokio::time::timeout(self.cache.settings().lease_ttl, lands).await
+                    else {
                         continue;
                     };
-                    let Some(landed) = landed.clone().filter(|landed| landed.noted == noted) else { continue };
+                    let Some(landed) = landed.clone().filter(|landed| landed.noted == noted) else {
+                        continue;
+                    };
                     let value = landed.value.downcast::<P>().ok();
-                    if let Some(value) = value.filter(|value| noted.stand(self.needs(value.is_present()))) {
-                        self.cache.emit(&Event::Coalesced { entity: self.shape.entity, reads: 1 });
+                    if let Some(value) =
+                        value.filter(|value| noted.stand(self.needs(value.is_present())))
+                    {
+                        self.cache.emit(&Event::Coalesced {
+                            entity: self.shape.entity,
+                            reads: 1,
+                        });
                         self.states[position] = State::Done(Fetched { value, seal: None });
                     }
                 }
@@ -512,5 +655,8 @@ fn note(root: Token, generations: &[Reply]) -> Noted {
         Reply::Generation(generation) => *generation,
         _ => None,
     });
-    Noted { root, generations: generations.collect() }
+    Noted {
+        root,
+        generations: generations.collect(),
+    }
 }

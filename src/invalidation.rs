@@ -58,7 +58,10 @@ impl Invalidation {
         }
         let mut by_entity: BTreeMap<String, Vec<Key>> = BTreeMap::new();
         for key in std::mem::take(&mut self.keys) {
-            by_entity.entry(entity_prefix(&key).to_owned()).or_default().push(key);
+            by_entity
+                .entry(entity_prefix(&key).to_owned())
+                .or_default()
+                .push(key);
         }
         for keys in by_entity.into_values() {
             if keys.len() > most {
@@ -79,7 +82,9 @@ pub(crate) fn collapse(keys: impl IntoIterator<Item = Key>) -> impl Iterator<Ite
         if prefix.len() == key.as_str().len() {
             generations.insert(key);
         } else {
-            generations.extend(["rows", "index", "list"].map(|name| Key::from(format!("{prefix}:gen:{name}"))));
+            generations.extend(
+                ["rows", "index", "list"].map(|name| Key::from(format!("{prefix}:gen:{name}"))),
+            );
         }
     }
     generations.into_iter()
@@ -108,7 +113,12 @@ mod tests {
         }
         invalidation.add("soc:main:country:pk:1".to_owned().into());
         invalidation.add("soc:tag:hot".to_owned().into());
-        let keys: Vec<_> = invalidation.compacted(10).keys.into_iter().map(|key| key.to_string()).collect();
+        let keys: Vec<_> = invalidation
+            .compacted(10)
+            .keys
+            .into_iter()
+            .map(|key| key.to_string())
+            .collect();
         assert_eq!(
             keys,
             [

@@ -64,7 +64,10 @@ impl Journal {
     /// What is to be delivered now.
     pub(crate) fn take_stock(&self) -> Delivery {
         let state = self.lock();
-        Delivery { keys: state.keys.iter().cloned().collect(), additions: state.additions }
+        Delivery {
+            keys: state.keys.iter().cloned().collect(),
+            additions: state.additions,
+        }
     }
 
     /// Notes that a delivery succeeded. `true` if the journal is empty and the deliverer is done;
@@ -74,7 +77,10 @@ impl Journal {
         if state.additions != delivery.additions {
             return false;
         }
-        *state = State { additions: state.additions, ..State::default() };
+        *state = State {
+            additions: state.additions,
+            ..State::default()
+        };
         self.pending.store(false, Ordering::Release);
         true
     }
@@ -112,7 +118,10 @@ mod tests {
         let delivery = journal.take_stock();
         assert!(journal.delivered(&delivery));
         assert!(!journal.holds([&key(1)]));
-        assert!(journal.add([key(4)]), "the next addition starts a deliverer again");
+        assert!(
+            journal.add([key(4)]),
+            "the next addition starts a deliverer again"
+        );
     }
 
     #[test]

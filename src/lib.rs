@@ -27,6 +27,7 @@ pub use orm::meta::EntityMeta;
 pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
+pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
 
 /// What the derive's code calls. Not for use by hand.
 #[doc(hidden)]
@@ -35,7 +36,9 @@ pub mod __private {
     pub use inventory::submit;
     pub use sea_orm;
 
-    pub use crate::orm::entity::{all, find_index, find_unique, get, get_many, invalidate};
-    pub use crate::orm::meta::Registration;
+    pub use crate::orm::entity::{
+        all, find_index, find_unique, get, get_many, invalidate, invalidate_all, invalidate_many,
+    };
+    pub use crate::orm::meta::{Registration, entity_meta};
     pub use crate::orm::query::{related, related_one};
 }

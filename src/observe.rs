@@ -164,9 +164,12 @@ impl Stats {
 
     /// Hits of all entities by lookups of all entities; `None` before the first lookup.
     pub fn hit_rate(&self) -> Option<f64> {
-        let (hits, lookups) = self.entities.values().fold((0, 0), |(hits, lookups), entity| {
-            (hits + entity.hits, lookups + entity.hits + entity.misses)
-        });
+        let (hits, lookups) = self
+            .entities
+            .values()
+            .fold((0, 0), |(hits, lookups), entity| {
+                (hits + entity.hits, lookups + entity.hits + entity.misses)
+            });
         (lookups > 0).then(|| hits as f64 / lookups as f64)
     }
 }
@@ -207,13 +210,20 @@ impl Counters {
             counter.fetch_add(n, Ordering::Relaxed);
         };
         match *event {
-            Event::Lookup { hits, absent_hits, misses, .. } => {
+            Event::Lookup {
+                hits,
+                absent_hits,
+                misses,
+                ..
+            } => {
                 add(&self.hits, hits);
                 add(&self.absent_hits, absent_hits);
                 add(&self.misses, misses);
             }
             Event::Load { .. } => add(&self.loads, 1),
-            Event::Fill { stored, superseded, .. } => {
+            Event::Fill {
+                stored, superseded, ..
+            } => {
                 add(&self.fills, stored);
                 add(&self.superseded, superseded);
             }
@@ -255,16 +265,24 @@ impl<'a> Event<'a> {
             Event::StoreFailed { entity, error } => {
                 tracing::debug!(entity, %error, "the cache failed; the database answers");
             }
-            Event::Corrupt { entity, key, reason } => {
+            Event::Corrupt {
+                entity,
+                key,
+                reason,
+            } => {
                 tracing::warn!(entity, %key, reason, "a cached value is damaged or not ours");
             }
             Event::NotCached { entity, reason } => tracing::warn!(entity, reason, "not cached"),
-            Event::BreakerOpened => tracing::warn!("the cache does not answer; going on without it"),
+            Event::BreakerOpened => {
+                tracing::warn!("the cache does not answer; going on without it")
+            }
             Event::BreakerClosed => tracing::info!("the cache answers again"),
             Event::Undelivered { keys } => {
                 tracing::error!(keys, "invalidations could not be delivered; retrying");
             }
-            Event::Delivered { keys } => tracing::info!(keys, "undelivered invalidations were delivered"),
+            Event::Delivered { keys } => {
+                tracing::info!(keys, "undelivered invalidations were delivered")
+            }
             _ => {}
         }
     }
@@ -280,13 +298,18 @@ pub(crate) struct Witness {
 
 impl fmt::Debug for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Witness").field("observer", &self.observer.is_some()).finish_non_exhaustive()
+        f.debug_struct("Witness")
+            .field("observer", &self.observer.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl Witness {
     pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { observer, ..Self::default() }
+        Self {
+            observer,
+            ..Self::default()
+        }
     }
 
     /// The one road of every event.
@@ -308,7 +331,10 @@ impl Witness {
     pub(crate) fn stats(&self) -> Stats {
         let entities = self.entities.read().unwrap_or_else(PoisonError::into_inner);
         Stats {
-            entities: entities.iter().map(|(name, counters)| (name.clone(), counters.snapshot())).collect(),
+            entities: entities
+                .iter()
+                .map(|(name, counters)| (name.clone(), counters.snapshot()))
+                .collect(),
             round_trips: self.round_trips.load(Ordering::Relaxed),
             ..Stats::default()
         }
@@ -320,7 +346,10 @@ impl Witness {
             return counters.clone();
         }
         drop(entities);
-        let mut entities = self.entities.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entities = self
+            .entities
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         entities.entry(entity.to_owned()).or_default().clone()
     }
 }

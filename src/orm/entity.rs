@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::sea_query::{Condition, FromValueTuple, IntoValueTuple, Value, ValueTuple};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order, PrimaryKeyToColumn,
-    PrimaryKeyTrait, QueryFilter, QueryOrder, Select, TryIntoModel,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
+    PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter, QueryOrder, Select, TryIntoModel,
 };
 
 use super::meta::EntityMeta;
@@ -40,7 +40,10 @@ pub type Rows<M> = Arc<[Arc<M>]>;
 /// A cached row is shared and may be replaced at any moment: to change a row, read it afresh in a
 /// transaction (`Entity::find_by_id(id).lock_exclusive().one(&txn)`), change that, and save.
 pub trait CachedEntity:
-    EntityTrait<Model: Send + Sync, ActiveModel: TryIntoModel<<Self as EntityTrait>::Model> + Send>
+    EntityTrait<
+        Model: Send + Sync + 'static,
+        ActiveModel: TryIntoModel<<Self as EntityTrait>::Model> + Send + Sync + 'static,
+    >
 {
     /// What is known of the entity.
     fn cached_meta() -> &'static EntityMeta;
@@ -105,11 +108,17 @@ impl<E: CachedEntity> Payload for Row<E> {
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        self.0.as_ref().map_or(Ok(()), |model| codec::put_row(out, &**model))
+        self.0
+            .as_ref()
+            .map_or(Ok(()), |model| codec::put_row(out, &**model))
     }
 
     fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let model = if present { Some(Arc::new(codec::row::<E>(reader)?)) } else { None };
+        let model = if present {
+            Some(Arc::new(codec::row::<E>(reader)?))
+        } else {
+            None
+        };
         Ok(Self(model))
     }
 }
@@ -135,22 +144,36 @@ fn values(tuple: impl IntoValueTuple) -> Vec<Value> {
 fn asked(meta: &EntityMeta, columns: &[usize], values: &[Value], site: &Site) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     if meta.kinds(columns).any(|kind| kind.is_folded(site.backend)) {
-        values.iter().try_for_each(|value| codec::put_value(&mut out, value)).ok()?;
+        values
+            .iter()
+            .try_for_each(|value| codec::put_value(&mut out, value))
+            .ok()?;
     }
     Some(out)
 }
 
 fn pk_of<M: ModelTrait>(model: &M) -> Vec<Value> {
-    <M::Entity as EntityTrait>::PrimaryKey::iter().map(|key| model.get(key.into_column())).collect()
+    <M::Entity as EntityTrait>::PrimaryKey::iter()
+        .map(|key| model.get(key.into_column()))
+        .collect()
 }
 
 fn pk_filter<E: EntityTrait>(pks: &[&[Value]]) -> Condition {
-    let columns: Vec<E::Column> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
+    let columns: Vec<E::Column> = E::PrimaryKey::iter()
+        .map(PrimaryKeyToColumn::into_column)
+        .collect();
     if let [column] = columns[..] {
         return Condition::all().add(column.is_in(pks.iter().filter_map(|pk| pk.first().cloned())));
     }
     pks.iter().fold(Condition::any(), |any, pk| {
-        any.add(columns.iter().zip(*pk).fold(Condition::all(), |all, (column, value)| all.add(column.eq(value.clone()))))
+        any.add(
+            columns
+                .iter()
+                .zip(*pk)
+                .fold(Condition::all(), |all, (column, value)| {
+                    all.add(column.eq(value.clone()))
+                }),
+        )
     })
 }
 
@@ -203,7 +226,14 @@ async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
                 }
                 None => {
                     let key = site.space.row(&meta.name, &part);
-                    requests.push((Request { key, asked: asked.clone(), outdated: None }, pk));
+                    requests.push((
+                        Request {
+                            key,
+                            asked: asked.clone(),
+                            outdated: None,
+                        },
+                        pk,
+                    ));
                     places.insert((part, asked), requests.len() - 1);
                     Slot::Keyed(requests.len() - 1)
                 }
@@ -218,7 +248,11 @@ async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     let keyed: Vec<Fetched<Row<E>>> = if requests.is_empty() {
         Vec::new()
     } else {
-        site.cache.fetch(&row_shape(meta, site), requests, |wanted| load_payloads::<E, C>(&pks, wanted, db)).await?
+        site.cache
+            .fetch(&row_shape(meta, site), requests, |wanted| {
+                load_payloads::<E, C>(&pks, wanted, db)
+            })
+            .await?
     };
     let unkeyed = unkeyed_rows::<E, C>(site, &unkeyed, db).await?;
     Ok(order
@@ -240,8 +274,15 @@ async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
     wanted: Vec<usize>,
     db: &C,
 ) -> Result<Vec<Row<E>>, DbErr> {
-    let wanted: Vec<&[Value]> = wanted.into_iter().map(|place| pks[place].as_slice()).collect();
-    Ok(load_rows::<E, C>(&wanted, db).await?.into_iter().map(Row).collect())
+    let wanted: Vec<&[Value]> = wanted
+        .into_iter()
+        .map(|place| pks[place].as_slice())
+        .collect();
+    Ok(load_rows::<E, C>(&wanted, db)
+        .await?
+        .into_iter()
+        .map(Row)
+        .collect())
 }
 
 async fn unkeyed_rows<E: CachedEntity, C: ConnectionTrait>(
@@ -257,7 +298,12 @@ async fn unkeyed_rows<E: CachedEntity, C: ConnectionTrait>(
 }
 
 fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
-    site.cache.emit(&Event::Lookup { entity: &meta.name, hits: 0, absent_hits: 0, misses: keys as u64 });
+    site.cache.emit(&Event::Lookup {
+        entity: &meta.name,
+        hits: 0,
+        absent_hits: 0,
+        misses: keys as u64,
+    });
     site.cache.emit(&Event::Load { entity: &meta.name });
 }
 
@@ -272,8 +318,10 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
     let mut found = Vec::with_capacity(pks.len());
     for chunk in pks.chunks(KEYS_PER_QUERY) {
         let rows = E::find().filter(pk_filter::<E>(chunk)).all(db).await?;
-        let rows: Vec<(Vec<Value>, Arc<E::Model>)> =
-            rows.into_iter().map(|row| (pk_of(&row), Arc::new(row))).collect();
+        let rows: Vec<(Vec<Value>, Arc<E::Model>)> = rows
+            .into_iter()
+            .map(|row| (pk_of(&row), Arc::new(row)))
+            .collect();
         if let ([_], [(_, row)]) = (chunk, &rows[..]) {
             // The database says which row has this key, whatever it takes for equal.
             found.push(Some(row.clone()));
@@ -284,7 +332,11 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
             found.push(match exact {
                 Match::Exact(row) => Some(row),
                 Match::None => None,
-                Match::Unsure => E::find().filter(pk_filter::<E>(&[pk])).one(db).await?.map(Arc::new),
+                Match::Unsure => E::find()
+                    .filter(pk_filter::<E>(&[pk]))
+                    .one(db)
+                    .await?
+                    .map(Arc::new),
             });
         }
     }
@@ -298,13 +350,24 @@ enum Match<M> {
     Unsure,
 }
 
-fn find_row<M>(rows: &[(Vec<Value>, Arc<M>)], pk: &[Value], backend: sea_orm::DbBackend, meta: &EntityMeta) -> Match<M> {
+fn find_row<M>(
+    rows: &[(Vec<Value>, Arc<M>)],
+    pk: &[Value],
+    backend: sea_orm::DbBackend,
+    meta: &EntityMeta,
+) -> Match<M> {
     if let Some((_, row)) = rows.iter().find(|(key, _)| key == pk) {
         return Match::Exact(row.clone());
     }
-    let folded = meta.kinds(&meta.primary_key).any(|kind| kind.is_folded(backend));
+    let folded = meta
+        .kinds(&meta.primary_key)
+        .any(|kind| kind.is_folded(backend));
     let unkeyed = meta.key_part(pk, backend).is_none();
-    if rows.is_empty() || !(folded || unkeyed) { Match::None } else { Match::Unsure }
+    if rows.is_empty() || !(folded || unkeyed) {
+        Match::None
+    } else {
+        Match::Unsure
+    }
 }
 
 #[doc(hidden)]
@@ -313,7 +376,9 @@ pub async fn all<E: CachedEntity, C: ConnectionTrait>(db: &C) -> Result<Rows<E::
 }
 
 fn in_key_order<E: EntityTrait>(select: Select<E>) -> Select<E> {
-    E::PrimaryKey::iter().fold(select, |select, key| select.order_by(key.into_column(), Order::Asc))
+    E::PrimaryKey::iter().fold(select, |select, key| {
+        select.order_by(key.into_column(), Order::Asc)
+    })
 }
 
 /// An index entry: the primary keys of the rows that carried the value when it was filled.
@@ -335,14 +400,19 @@ impl Payload for Keys {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         put_varint(out, self.pks.len() as u64);
         put_varint(out, self.pks.first().map_or(0, Vec::len) as u64);
-        self.pks.iter().flatten().try_for_each(|value| codec::put_value(out, value))
+        self.pks
+            .iter()
+            .flatten()
+            .try_for_each(|value| codec::put_value(out, value))
     }
 
     fn decode(_present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         let (rows, columns) = (reader.varint()?, reader.varint()?);
         let mut pks = Vec::new();
         for _ in 0..rows {
-            let pk = (0..columns).map(|_| reader.value()).collect::<Result<Vec<_>, _>>()?;
+            let pk = (0..columns)
+                .map(|_| reader.value())
+                .collect::<Result<Vec<_>, _>>()?;
             if pk.is_empty() {
                 return Err(CodecError::Corrupt("a primary key without columns"));
             }
@@ -358,7 +428,10 @@ pub async fn find_unique<E: CachedEntity, C: ConnectionTrait>(
     values: Vec<Value>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    Ok(find_index::<E, C>(index, values, db).await?.into_iter().next())
+    Ok(find_index::<E, C>(index, values, db)
+        .await?
+        .into_iter()
+        .next())
 }
 
 #[doc(hidden)]
@@ -389,11 +462,24 @@ impl<E: CachedEntity> IndexLookup<E> {
     fn new(index: usize, values: Vec<Value>) -> Self {
         let meta = E::cached_meta();
         let all: Vec<E::Column> = E::Column::iter().collect();
-        let columns = meta.indexes[index].columns.iter().map(|position| all[*position]).collect();
-        Self { meta, index, columns, values }
+        let columns = meta.indexes[index]
+            .columns
+            .iter()
+            .map(|position| all[*position])
+            .collect();
+        Self {
+            meta,
+            index,
+            columns,
+            values,
+        }
     }
 
-    async fn run<C: ConnectionTrait>(&self, site: &Site, db: &C) -> Result<Vec<Arc<E::Model>>, DbErr> {
+    async fn run<C: ConnectionTrait>(
+        &self,
+        site: &Site,
+        db: &C,
+    ) -> Result<Vec<Arc<E::Model>>, DbErr> {
         let spec = &self.meta.indexes[self.index];
         let part = KeyPart::of(self.meta.kinds(&spec.columns), &self.values, site.backend);
         let asked = asked(self.meta, &spec.columns, &self.values, site);
@@ -402,7 +488,11 @@ impl<E: CachedEntity> IndexLookup<E> {
             return self.load(db).await;
         };
         let key = site.space.index(&self.meta.name, &spec.name, &part);
-        let mut request = Request { key, asked, outdated: None };
+        let mut request = Request {
+            key,
+            asked,
+            outdated: None,
+        };
         for _ in 0..INDEX_ATTEMPTS {
             match self.attempt(site, request.clone(), db).await? {
                 Ok(rows) => return Ok(rows),
@@ -436,7 +526,9 @@ impl<E: CachedEntity> IndexLookup<E> {
         if let Some(rows) = loaded.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Ok(rows));
         }
-        let Some(fetched) = fetched.into_iter().next() else { return Ok(Ok(Vec::new())) };
+        let Some(fetched) = fetched.into_iter().next() else {
+            return Ok(Ok(Vec::new()));
+        };
         self.verify(site, fetched, db).await
     }
 
@@ -450,7 +542,11 @@ impl<E: CachedEntity> IndexLookup<E> {
     ) -> Result<Result<Vec<Arc<E::Model>>, u64>, DbErr> {
         let named = entry.value.pks.len();
         let rows = rows_at::<E, C>(site, entry.value.pks.clone(), db).await?;
-        let rows: Vec<_> = rows.into_iter().flatten().filter(|row| self.carries(row)).collect();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .flatten()
+            .filter(|row| self.carries(row))
+            .collect();
         match entry.seal {
             _ if rows.len() == named => Ok(Ok(rows)),
             Some(seal) => Ok(Err(seal)),
@@ -461,7 +557,10 @@ impl<E: CachedEntity> IndexLookup<E> {
     }
 
     fn carries(&self, row: &E::Model) -> bool {
-        self.columns.iter().zip(&self.values).all(|(column, value)| row.get(*column) == *value)
+        self.columns
+            .iter()
+            .zip(&self.values)
+            .all(|(column, value)| row.get(*column) == *value)
     }
 
     /// Index entries name rows by value, so they depend on writes whose values are not known, and on
@@ -482,8 +581,15 @@ impl<E: CachedEntity> IndexLookup<E> {
             .columns
             .iter()
             .zip(&self.values)
-            .fold(E::find(), |select, (column, value)| select.filter(column.eq(value.clone())));
-        Ok(in_key_order(select).all(db).await?.into_iter().map(Arc::new).collect())
+            .fold(E::find(), |select, (column, value)| {
+                select.filter(column.eq(value.clone()))
+            });
+        Ok(in_key_order(select)
+            .all(db)
+            .await?
+            .into_iter()
+            .map(Arc::new)
+            .collect())
     }
 }
 
@@ -492,7 +598,11 @@ pub(crate) fn index_on<R: CachedEntity>(columns: &[String]) -> Option<usize> {
     let meta = R::cached_meta();
     meta.indexes.iter().position(|index| {
         index.columns.len() == columns.len()
-            && index.columns.iter().zip(columns).all(|(position, column)| meta.columns[*position].name == *column)
+            && index
+                .columns
+                .iter()
+                .zip(columns)
+                .all(|(position, column)| meta.columns[*position].name == *column)
     })
 }
 
@@ -500,7 +610,11 @@ pub(crate) fn index_on<R: CachedEntity>(columns: &[String]) -> Option<usize> {
 pub(crate) fn is_primary_key<R: CachedEntity>(columns: &[String]) -> bool {
     let meta = R::cached_meta();
     meta.primary_key.len() == columns.len()
-        && meta.primary_key.iter().zip(columns).all(|(position, column)| meta.columns[*position].name == *column)
+        && meta
+            .primary_key
+            .iter()
+            .zip(columns)
+            .all(|(position, column)| meta.columns[*position].name == *column)
 }
 
 /// The primary key of these values; `None` if one is NULL.
@@ -508,7 +622,11 @@ pub(crate) fn typed_pk<E: EntityTrait>(mut values: Vec<Value>) -> Option<Primary
     if values.iter().any(|value| *value == value.as_null()) {
         return None;
     }
-    let third = if values.len() == 3 { values.pop() } else { None };
+    let third = if values.len() == 3 {
+        values.pop()
+    } else {
+        None
+    };
     let tuple = match (&mut values[..], third) {
         ([one], None) => ValueTuple::One(one.clone()),
         ([one, two], None) => ValueTuple::Two(one.clone(), two.clone()),
@@ -520,26 +638,41 @@ pub(crate) fn typed_pk<E: EntityTrait>(mut values: Vec<Value>) -> Option<Primary
 
 #[doc(hidden)]
 pub async fn invalidate<E: CachedEntity, C: ConnectionTrait>(
-    pks: Option<Vec<PrimaryKeyOf<E>>>,
+    pk: PrimaryKeyOf<E>,
     db: &C,
 ) -> Result<(), CacheError> {
-    let meta = E::cached_meta();
-    let site = match locate(db) {
-        Place::Cached(site) | Place::InTransaction(site) => Some(site),
-        _ => installed(),
-    };
-    let site = site.ok_or(CacheError::NoCache)?;
+    invalidate_many::<E, C>(vec![pk], db).await
+}
+
+#[doc(hidden)]
+pub async fn invalidate_many<E: CachedEntity, C: ConnectionTrait>(
+    pks: Vec<PrimaryKeyOf<E>>,
+    db: &C,
+) -> Result<(), CacheError> {
+    let (meta, site) = (E::cached_meta(), writing_site(db)?);
     let mut invalidation = Invalidation::default();
-    match pks {
-        None => site.add_whole(meta, &mut invalidation),
-        Some(pks) => {
-            // The caller says that rows changed, not what they carry now.
-            invalidation.add(site.space.generation(&meta.name, Generation::Index));
-            for pk in pks {
-                let pk = values(pk);
-                site.add_row(meta, meta.key_part(&pk, site.backend).as_ref(), &mut invalidation);
-            }
-        }
+    // The caller says that rows changed, not what they carry now.
+    invalidation.add(site.space.generation(&meta.name, Generation::Index));
+    for pk in pks {
+        let part = meta.key_part(&values(pk), site.backend);
+        site.add_row(meta, part.as_ref(), &mut invalidation);
     }
     site.cache.drop_now(&site.compact(invalidation)).await
+}
+
+#[doc(hidden)]
+pub async fn invalidate_all<E: CachedEntity, C: ConnectionTrait>(db: &C) -> Result<(), CacheError> {
+    let site = writing_site(db)?;
+    let mut invalidation = Invalidation::default();
+    site.add_whole(E::cached_meta(), &mut invalidation);
+    site.cache.drop_now(&invalidation).await
+}
+
+fn writing_site<C: ConnectionTrait>(db: &C) -> Result<Site, CacheError> {
+    match locate(db) {
+        Place::Cached(site) | Place::InTransaction(site) => Ok(site),
+        Place::Plain | Place::PlainTransaction | Place::Unknown => {
+            installed().ok_or(CacheError::NoCache)
+        }
+    }
 }

@@ -57,52 +57,61 @@ pub struct IndexMeta {
 /// An index as the derive names it: its name in keys, whether it is unique, its columns.
 pub type IndexSpec<'a, E> = (&'a str, bool, &'a [<E as EntityTrait>::Column]);
 
-impl EntityMeta {
-    /// What is known of `E`. Called by the derive.
-    #[doc(hidden)]
-    pub fn of<E: EntityTrait>(
-        name: Option<&str>,
-        policy: EntityPolicy,
-        indexes: &[IndexSpec<'_, E>],
-        cascades_from: &[&str],
-    ) -> Self {
-        let entity = E::default();
-        let table = entity.table_name().to_owned();
-        let schema = entity.schema_name().map(str::to_owned);
-        let name = name.map(str::to_owned).unwrap_or_else(|| match &schema {
-            Some(schema) => format!("{schema}.{table}"),
-            None => table.clone(),
-        });
-        let columns: Vec<ColumnMeta> = E::Column::iter()
-            .map(|column| ColumnMeta {
-                name: column.as_str().to_owned(),
-                kind: ColumnKind::of(column.def().get_column_type()),
+/// What is known of `E`. Called by the derive.
+#[doc(hidden)]
+pub fn entity_meta<E: EntityTrait>(
+    name: Option<&str>,
+    policy: EntityPolicy,
+    indexes: &[IndexSpec<'_, E>],
+    cascades_from: &[&str],
+) -> EntityMeta {
+    let entity = E::default();
+    let table = entity.table_name().to_owned();
+    let schema = entity.schema_name().map(str::to_owned);
+    let name = name.map(str::to_owned).unwrap_or_else(|| match &schema {
+        Some(schema) => format!("{schema}.{table}"),
+        None => table.clone(),
+    });
+    let columns: Vec<ColumnMeta> = E::Column::iter()
+        .map(|column| ColumnMeta {
+            name: column.as_str().to_owned(),
+            kind: ColumnKind::of(column.def().get_column_type()),
+        })
+        .collect();
+    let position =
+        |column: &E::Column| E::Column::iter().position(|other| other.as_str() == column.as_str());
+    EntityMeta {
+        name,
+        schema,
+        table,
+        columns,
+        primary_key: E::PrimaryKey::iter()
+            .filter_map(|key| position(&key.into_column()))
+            .collect(),
+        indexes: indexes
+            .iter()
+            .map(|(name, unique, columns)| IndexMeta {
+                name: (*name).to_owned(),
+                columns: columns.iter().filter_map(position).collect(),
+                unique: *unique,
             })
-            .collect();
-        let position = |column: &E::Column| E::Column::iter().position(|other| other.as_str() == column.as_str());
-        Self {
-            name,
-            schema,
-            table,
-            columns,
-            primary_key: E::PrimaryKey::iter().filter_map(|key| position(&key.into_column())).collect(),
-            indexes: indexes
-                .iter()
-                .map(|(name, unique, columns)| IndexMeta {
-                    name: (*name).to_owned(),
-                    columns: columns.iter().filter_map(position).collect(),
-                    unique: *unique,
-                })
-                .collect(),
-            cascades_from: cascades_from.iter().map(|table| (*table).to_owned()).chain(cascading::<E>()).collect(),
-            fingerprint: crate::codec::fingerprint::<E>(),
-            policy,
-        }
+            .collect(),
+        cascades_from: cascades_from
+            .iter()
+            .map(|table| (*table).to_owned())
+            .chain(cascading::<E>())
+            .collect(),
+        fingerprint: crate::codec::fingerprint::<E>(),
+        policy,
     }
+}
 
+impl EntityMeta {
     /// The kinds of the columns at these positions.
     pub(crate) fn kinds(&self, positions: &[usize]) -> impl Iterator<Item = ColumnKind> {
-        positions.iter().map(|position| self.columns[*position].kind)
+        positions
+            .iter()
+            .map(|position| self.columns[*position].kind)
     }
 
     /// The key text of a primary key; `None` if it cannot be keyed.
@@ -116,7 +125,11 @@ fn cascading<E: EntityTrait>() -> Vec<String> {
     let acts = |action: &Option<ForeignKeyAction>| {
         matches!(
             action,
-            Some(ForeignKeyAction::Cascade | ForeignKeyAction::SetNull | ForeignKeyAction::SetDefault)
+            Some(
+                ForeignKeyAction::Cascade
+                    | ForeignKeyAction::SetNull
+                    | ForeignKeyAction::SetDefault
+            )
         )
     };
     E::Relation::iter()
@@ -175,7 +188,10 @@ impl Registry {
         let mut found: Vec<&'static EntityMeta> = Vec::new();
         while let Some(table) = tables.pop() {
             for child in &self.all {
-                let takes = child.cascades_from.iter().any(|from| from.eq_ignore_ascii_case(&table));
+                let takes = child
+                    .cascades_from
+                    .iter()
+                    .any(|from| from.eq_ignore_ascii_case(&table));
                 if takes && !found.iter().any(|known| std::ptr::eq(*known, *child)) {
                     found.push(child);
                     tables.push(child.table.clone());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sea_orm::sea_query::Value;
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, IdenStatic, Identity, Iterable, ModelTrait, PaginatorTrait,
-    QuerySelect, QueryTrait, Related, Select, Statement,
+    ConnectionTrait, DbErr, EntityTrait, IdenStatic, Identity, Iterable, ModelTrait,
+    PaginatorTrait, QuerySelect, QueryTrait, Related, Select, Statement,
 };
 
 use super::effects::reads;
@@ -57,7 +57,11 @@ pub trait QueryCache<E: CachedEntity> {
 
 impl<E: CachedEntity> QueryCache<E> for Select<E> {
     fn cached(self) -> CachedSelect<E> {
-        CachedSelect { select: self, ttl: None, tags: Vec::new() }
+        CachedSelect {
+            select: self,
+            ttl: None,
+            tags: Vec::new(),
+        }
     }
 }
 
@@ -120,21 +124,39 @@ impl<E: CachedEntity> CachedSelect<E> {
     pub async fn count<C: ConnectionTrait>(&self, db: &C) -> Result<u64, DbErr> {
         let statement = self.select.build(db.get_database_backend());
         let load = || async { Ok(Count(self.select.clone().count(db).await?)) };
-        Ok(self.fetch("count", statement, COUNT_FIELD, db, load).await?.0)
+        Ok(self
+            .fetch("count", statement, COUNT_FIELD, db, load)
+            .await?
+            .0)
     }
 
     /// The page with this number, counted from 0, of pages of `size` rows. Give the select an order.
     ///
     /// # Errors
     /// Only the database's; also when `size` is 0.
-    pub async fn page<C: ConnectionTrait>(&self, number: u64, size: u64, db: &C) -> Result<Page<E::Model>, DbErr> {
+    pub async fn page<C: ConnectionTrait>(
+        &self,
+        number: u64,
+        size: u64,
+        db: &C,
+    ) -> Result<Page<E::Model>, DbErr> {
         if size == 0 {
-            return Err(DbErr::Custom("a page of 0 rows was asked for: `size` must be at least 1".to_owned()));
+            return Err(DbErr::Custom(
+                "a page of 0 rows was asked for: `size` must be at least 1".to_owned(),
+            ));
         }
         let total_rows = self.count(db).await?;
-        let select = self.select.clone().limit(size).offset(number.saturating_mul(size));
+        let select = self
+            .select
+            .clone()
+            .limit(size)
+            .offset(number.saturating_mul(size));
         let rows = self.rows("all", &select, db).await?;
-        Ok(Page { rows, total_rows, total_pages: total_rows.div_ceil(size) })
+        Ok(Page {
+            rows,
+            total_rows,
+            total_pages: total_rows.div_ceil(size),
+        })
     }
 
     async fn rows<C: ConnectionTrait>(
@@ -148,7 +170,11 @@ impl<E: CachedEntity> CachedSelect<E> {
             let rows = select.clone().all(db).await?;
             Ok(Models::<E>(rows.into_iter().map(Arc::new).collect()))
         };
-        Ok(self.fetch(kind, statement, E::cached_meta().fingerprint, db, load).await?.0.clone())
+        Ok(self
+            .fetch(kind, statement, E::cached_meta().fingerprint, db, load)
+            .await?
+            .0
+            .clone())
     }
 
     async fn fetch<P, C, L, F>(
@@ -172,15 +198,34 @@ impl<E: CachedEntity> CachedSelect<E> {
         let (key, dependencies) = match self.identify(&site, kind, &statement) {
             Ok(found) => found,
             Err(reason) => {
-                site.cache.emit(&Event::NotCached { entity: &meta.name, reason: &reason });
+                site.cache.emit(&Event::NotCached {
+                    entity: &meta.name,
+                    reason: &reason,
+                });
                 return load().await.map(Arc::new);
             }
         };
-        let policy = EntityPolicy { ttl: self.ttl.unwrap_or(meta.policy.ttl), ..meta.policy.clone() };
-        let policy = EntityPolicy { absent_ttl: policy.ttl, ..policy };
+        let policy = EntityPolicy {
+            ttl: self.ttl.unwrap_or(meta.policy.ttl),
+            ..meta.policy.clone()
+        };
+        let policy = EntityPolicy {
+            absent_ttl: policy.ttl,
+            ..policy
+        };
         let present_needs = dependencies.len();
-        let shape = Shape { entity: &meta.name, field, dependencies, present_needs, policy: &policy };
-        let request = Request { key, asked: Vec::new(), outdated: None };
+        let shape = Shape {
+            entity: &meta.name,
+            field,
+            dependencies,
+            present_needs,
+            policy: &policy,
+        };
+        let request = Request {
+            key,
+            asked: Vec::new(),
+            outdated: None,
+        };
         let load = |_| async { Ok(vec![load().await?]) };
         let fetched = site.cache.fetch(&shape, vec![request], load).await?;
         let answer = fetched.into_iter().next().map(|fetched| fetched.value);
@@ -188,10 +233,17 @@ impl<E: CachedEntity> CachedSelect<E> {
     }
 
     /// The select's key and the generations that it depends on, or why it cannot be cached.
-    fn identify(&self, site: &Site, kind: &str, statement: &Statement) -> Result<(Key, Vec<Key>), String> {
+    fn identify(
+        &self,
+        site: &Site,
+        kind: &str,
+        statement: &Statement,
+    ) -> Result<(Key, Vec<Key>), String> {
         let reads = reads(&statement.sql, site.backend, registry());
         if let Some(table) = reads.unknown.first() {
-            return Err(format!("the select reads `{table}`, which is no cached entity"));
+            return Err(format!(
+                "the select reads `{table}`, which is no cached entity"
+            ));
         }
         if reads.uncacheable || reads.entities.is_empty() {
             return Err("the statement locks rows, writes, or is not a plain select".to_owned());
@@ -201,13 +253,23 @@ impl<E: CachedEntity> CachedSelect<E> {
         for value in statement.values.iter().flat_map(|values| &values.0) {
             codec::put_value(&mut text, value).map_err(|error| error.to_string())?;
         }
-        let mut dependencies: Vec<Key> =
-            reads.entities.iter().map(|meta| site.space.generation(&meta.name, Generation::List)).collect();
-        dependencies.extend(self.tags.iter().map(|tag| tag_key(&site.cache.settings().prefix, tag)));
+        let mut dependencies: Vec<Key> = reads
+            .entities
+            .iter()
+            .map(|meta| site.space.generation(&meta.name, Generation::List))
+            .collect();
+        dependencies.extend(
+            self.tags
+                .iter()
+                .map(|tag| tag_key(&site.cache.settings().prefix, tag)),
+        );
         dependencies.sort();
         dependencies.dedup();
         let entity = &E::cached_meta().name;
-        Ok((site.space.query(entity, kind, codec::stable_hash128(&text)), dependencies))
+        Ok((
+            site.space.query(entity, kind, codec::stable_hash128(&text)),
+            dependencies,
+        ))
     }
 }
 
@@ -221,7 +283,9 @@ impl<E: CachedEntity> Payload for Models<E> {
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         put_varint(out, self.0.len() as u64);
-        self.0.iter().try_for_each(|model| codec::put_row(out, &**model))
+        self.0
+            .iter()
+            .try_for_each(|model| codec::put_row(out, &**model))
     }
 
     fn decode(_present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -280,7 +344,9 @@ where
     }
     let from: Vec<_> = columns(&definition.from_col);
     let values: Option<Vec<Value>> = from.iter().map(|name| column_value(model, name)).collect();
-    let Some(values) = values else { return Relationship::ByQuery };
+    let Some(values) = values else {
+        return Relationship::ByQuery;
+    };
     if values.iter().any(|value| *value == value.as_null()) {
         return Relationship::None;
     }
@@ -299,7 +365,8 @@ fn columns(identity: &Identity) -> Vec<String> {
 }
 
 fn column_value<M: ModelTrait>(model: &M, name: &str) -> Option<Value> {
-    let column = <M::Entity as EntityTrait>::Column::iter().find(|column| column.as_str() == name)?;
+    let column =
+        <M::Entity as EntityTrait>::Column::iter().find(|column| column.as_str() == name)?;
     Some(model.get(column))
 }
 
@@ -316,7 +383,9 @@ where
             Some(pk) => Ok(get::<R, C>(pk, db).await?.into_iter().collect()),
             None => Ok(Rows::from([])),
         },
-        Relationship::ByIndex(index, values) => Ok(find_index::<R, C>(index, values, db).await?.into()),
+        Relationship::ByIndex(index, values) => {
+            Ok(find_index::<R, C>(index, values, db).await?.into())
+        }
         Relationship::ByQuery => model.find_related(R::default()).cached().all(db).await,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{OnceLock, PoisonError, RwLock};
 
-use sea_orm::{DatabaseConnection, DbBackend};
 use sea_orm::sea_query::Value;
+use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::connection::CachedConnection;
 use super::effects::{Control, Effects, EntityEffect, Touched, effects};
@@ -34,7 +34,10 @@ impl Site {
     /// What `sql` makes stale in this database.
     pub(crate) fn plan(&self, sql: &str, values: &[Value]) -> Planned {
         let effects = effects(sql, values, self.backend, registry());
-        Planned { control: effects.control, invalidation: self.invalidation(effects) }
+        Planned {
+            control: effects.control,
+            invalidation: self.invalidation(effects),
+        }
     }
 
     fn invalidation(&self, effects: Effects) -> Invalidation {
@@ -61,13 +64,19 @@ impl Site {
         invalidation.add(self.space.generation(&meta.name, Generation::List));
         match &effect.rows {
             Touched::All => invalidation.add(self.space.generation(&meta.name, Generation::Rows)),
-            Touched::Only(rows) => rows.iter().for_each(|pk| invalidation.add(self.space.row(&meta.name, pk))),
+            Touched::Only(rows) => rows
+                .iter()
+                .for_each(|pk| invalidation.add(self.space.row(&meta.name, pk))),
         }
         match &effect.index {
             Touched::All => invalidation.add(self.space.generation(&meta.name, Generation::Index)),
             Touched::Only(entries) => {
                 for (index, value) in entries {
-                    invalidation.add(self.space.index(&meta.name, &meta.indexes[*index].name, value));
+                    invalidation.add(self.space.index(
+                        &meta.name,
+                        &meta.indexes[*index].name,
+                        value,
+                    ));
                 }
             }
         }
@@ -80,7 +89,12 @@ impl Site {
     }
 
     /// Adds one row of an entity and what depends on the table; without a key, all its rows.
-    pub(crate) fn add_row(&self, meta: &EntityMeta, pk: Option<&KeyPart>, invalidation: &mut Invalidation) {
+    pub(crate) fn add_row(
+        &self,
+        meta: &EntityMeta,
+        pk: Option<&KeyPart>,
+        invalidation: &mut Invalidation,
+    ) {
         self.demand(meta, invalidation);
         invalidation.add(self.space.generation(&meta.name, Generation::List));
         invalidation.add(match pk {
@@ -97,7 +111,11 @@ impl Site {
 
     /// Asks for the entity's write policy.
     pub(crate) fn demand(&self, meta: &EntityMeta, invalidation: &mut Invalidation) {
-        invalidation.demand(meta.policy.write_policy.unwrap_or(self.cache.settings().write_policy));
+        invalidation.demand(
+            meta.policy
+                .write_policy
+                .unwrap_or(self.cache.settings().write_policy),
+        );
     }
 
     /// Everything cached of the entities whose rows a delete from this one's table takes along.
@@ -117,12 +135,19 @@ impl Site {
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         let space = KeySpace::new("soc", "test");
-        Self { cache: Cache::in_memory(), space, backend: DbBackend::Sqlite }
+        Self {
+            cache: Cache::in_memory(),
+            space,
+            backend: DbBackend::Sqlite,
+        }
     }
 
     /// The same site with the keys of one tenant.
     pub(crate) fn scoped(&self, tenant: &str) -> Self {
-        Self { space: self.space.scoped(tenant), ..self.clone() }
+        Self {
+            space: self.space.scoped(tenant),
+            ..self.clone()
+        }
     }
 }
 
@@ -136,14 +161,22 @@ impl Cache {
     pub fn attach_as(&self, label: &str, db: DatabaseConnection) -> CachedConnection {
         let space = KeySpace::new(&self.settings().prefix, label);
         let backend = db.get_database_backend();
-        CachedConnection::new(db, Site { cache: self.clone(), space, backend })
+        CachedConnection::new(
+            db,
+            Site {
+                cache: self.clone(),
+                space,
+                backend,
+            },
+        )
     }
 }
 
 /// All cached entities linked into this program.
 pub(crate) fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(|| Registry::new(inventory::iter::<Registration>().map(|entity| (entity.0)())))
+    REGISTRY
+        .get_or_init(|| Registry::new(inventory::iter::<Registration>().map(|entity| (entity.0)())))
 }
 
 /// The site that hooks and cached reads use on plain connections.
@@ -156,5 +189,8 @@ pub(crate) fn install(site: Site) {
 
 /// The site that hooks and cached reads use on plain connections.
 pub(crate) fn installed() -> Option<Site> {
-    INSTALLED.read().unwrap_or_else(PoisonError::into_inner).clone()
+    INSTALLED
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
 }

@@ -58,7 +58,9 @@ impl Breaker {
     pub(crate) fn succeeded(&self) -> Option<Turned> {
         let mut state = self.lock();
         *state = State::default();
-        self.tripped.swap(false, Ordering::AcqRel).then_some(Turned::Closed)
+        self.tripped
+            .swap(false, Ordering::AcqRel)
+            .then_some(Turned::Closed)
     }
 
     /// Notes a failure.
@@ -80,7 +82,9 @@ impl Breaker {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

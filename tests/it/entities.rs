@@ -145,7 +145,11 @@ pub mod blob {
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
     #[sea_orm(table_name = "blob_store")]
     pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false, column_type = "VarBinary(StringLen::N(64))")]
+        #[sea_orm(
+            primary_key,
+            auto_increment = false,
+            column_type = "VarBinary(StringLen::N(64))"
+        )]
         pub id: Vec<u8>,
         pub size: i32,
     }

@@ -8,5 +8,6 @@ mod reads;
 mod servers;
 mod support;
 mod text_keys;
+mod ui;
 mod world;
 mod writes;

@@ -18,16 +18,28 @@ async fn database() -> (Database, DatabaseConnection) {
     let database = support::sqlite().await;
     let raw = database.connect().await;
     create_tables(&raw).await;
-    city::Entity::insert(a_city(1, None, "paris")).exec(&raw).await.unwrap();
+    city::Entity::insert(a_city(1, None, "paris"))
+        .exec(&raw)
+        .await
+        .unwrap();
     (database, raw)
 }
 
 async fn name(db: &CachedConnection) -> String {
-    city::Entity::cached_get(1, db).await.unwrap().unwrap().name.clone()
+    city::Entity::cached_get(1, db)
+        .await
+        .unwrap()
+        .unwrap()
+        .name
+        .clone()
 }
 
 fn rename(name: &str) -> city::ActiveModel {
-    city::ActiveModel { id: Set(1), name: Set(name.to_owned()), ..Default::default() }
+    city::ActiveModel {
+        id: Set(1),
+        name: Set(name.to_owned()),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
@@ -35,10 +47,19 @@ async fn build_fails_clearly_when_redis_is_unreachable_and_lazy_starts_degraded(
     let server = support::redis().await;
     let proxy = Proxy::to(server.addr()).await;
     proxy.refuse().await;
-    let error = Cache::builder().redis(proxy.redis_url()).build().await.unwrap_err();
+    let error = Cache::builder()
+        .redis(proxy.redis_url())
+        .build()
+        .await
+        .unwrap_err();
     assert!(matches!(error, CacheError::Store(_)), "{error}");
     assert!(error.to_string().contains("unreachable"), "{error}");
-    let cache = Cache::builder().redis(proxy.redis_url()).lazy().build().await.unwrap();
+    let cache = Cache::builder()
+        .redis(proxy.redis_url())
+        .lazy()
+        .build()
+        .await
+        .unwrap();
     let (_database, raw) = database().await;
     let db = cache.attach(raw);
     assert_eq!(name(&db).await, "PARIS");
@@ -62,9 +83,20 @@ async fn until(condition: impl AsyncFn() -> bool) {
 
 #[tokio::test]
 async fn wrong_settings_are_named() {
-    let error = Cache::builder().fence_ttl(Duration::ZERO).build().await.unwrap_err();
-    assert_eq!(error.to_string(), "cache setting `fence_ttl`: must be at least 1 ms");
-    let error = Cache::builder().redis("http://:hunter2@nowhere").build().await.unwrap_err();
+    let error = Cache::builder()
+        .fence_ttl(Duration::ZERO)
+        .build()
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cache setting `fence_ttl`: must be at least 1 ms"
+    );
+    let error = Cache::builder()
+        .redis("http://:hunter2@nowhere")
+        .build()
+        .await
+        .unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
@@ -72,7 +104,9 @@ async fn wrong_settings_are_named() {
 async fn a_stalled_cache_costs_a_read_one_timeout_and_then_nothing() {
     let server = support::redis().await;
     let proxy = Proxy::to(server.addr()).await;
-    let builder = Cache::builder().redis(proxy.redis_url()).command_timeout(Duration::from_millis(200));
+    let builder = Cache::builder()
+        .redis(proxy.redis_url())
+        .command_timeout(Duration::from_millis(200));
     let cache = builder.build().await.unwrap();
     let (_database, raw) = database().await;
     let db = cache.attach(raw);
@@ -92,7 +126,10 @@ async fn a_stalled_cache_costs_a_read_one_timeout_and_then_nothing() {
         reads += 1;
     }
     assert!(reads > 10, "{reads} reads");
-    assert!(cache.stats().round_trips <= round_trips + 1, "at most one probe");
+    assert!(
+        cache.stats().round_trips <= round_trips + 1,
+        "at most one probe"
+    );
     proxy.heal().await;
     until(async || {
         name(&db).await;
@@ -120,12 +157,22 @@ async fn an_available_write_goes_on_and_its_invalidation_is_delivered_later() {
     let far = Cache::builder().redis(server.url()).build().await.unwrap();
     let (_database, raw) = database().await;
     let (near_db, far_db) = (near.attach(raw.clone()), far.attach(raw));
-    assert_eq!((name(&near_db).await, name(&far_db).await), ("PARIS".to_owned(), "PARIS".to_owned()));
+    assert_eq!(
+        (name(&near_db).await, name(&far_db).await),
+        ("PARIS".to_owned(), "PARIS".to_owned())
+    );
     proxy.refuse().await;
     proxy.cut();
-    rename("written in the dark").update(&near_db).await.unwrap();
+    rename("written in the dark")
+        .update(&near_db)
+        .await
+        .unwrap();
     assert!(near.stats().undelivered > 0);
-    assert_eq!(name(&near_db).await, "written in the dark", "this process bypasses the cache");
+    assert_eq!(
+        name(&near_db).await,
+        "written in the dark",
+        "this process bypasses the cache"
+    );
     // The documented price of `Available`: another process reads stale until the journal is delivered.
     assert_eq!(name(&far_db).await, "PARIS");
     proxy.heal().await;
@@ -143,26 +190,56 @@ async fn an_available_write_goes_on_and_its_invalidation_is_delivered_later() {
 async fn a_strict_write_is_refused_before_the_database_is_touched() {
     let server = support::redis().await;
     let proxy = Proxy::to(server.addr()).await;
-    let cache = Cache::builder().redis(proxy.redis_url()).write_policy(WritePolicy::Strict).build().await.unwrap();
+    let cache = Cache::builder()
+        .redis(proxy.redis_url())
+        .write_policy(WritePolicy::Strict)
+        .build()
+        .await
+        .unwrap();
     let (_database, raw) = database().await;
     let db = cache.attach(raw.clone());
     name(&db).await;
     proxy.refuse().await;
     proxy.cut();
     let error = rename("never").update(&db).await.unwrap_err();
-    assert!(error.to_string().contains("refused and the database not touched"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("refused and the database not touched"),
+        "{error}"
+    );
     let txn = sea_orm::TransactionTrait::begin(&db).await.unwrap();
     rename("never").update(&txn).await.unwrap();
     txn.commit().await.unwrap_err();
-    assert_eq!(city::Entity::find_by_id(1).one(&raw).await.unwrap().unwrap().name, "PARIS");
+    assert_eq!(
+        city::Entity::find_by_id(1)
+            .one(&raw)
+            .await
+            .unwrap()
+            .unwrap()
+            .name,
+        "PARIS"
+    );
     // One entity may be strict on an available cache.
-    let available = Cache::builder().redis(proxy.redis_url()).lazy().build().await.unwrap().attach(raw);
+    let available = Cache::builder()
+        .redis(proxy.redis_url())
+        .lazy()
+        .build()
+        .await
+        .unwrap()
+        .attach(raw);
     rename("available").update(&available).await.unwrap();
-    let row = ledger::ActiveModel { id: Set(1), note: Set("x".to_owned()) };
+    let row = ledger::ActiveModel {
+        id: Set(1),
+        note: Set("x".to_owned()),
+    };
     row.insert(&available).await.unwrap_err();
     proxy.heal().await;
     until(async || {
-        let row = ledger::ActiveModel { id: Set(1), note: Set("x".to_owned()) };
+        let row = ledger::ActiveModel {
+            id: Set(1),
+            note: Set("x".to_owned()),
+        };
         row.insert(&available).await.is_ok()
     })
     .await;
@@ -173,7 +250,9 @@ async fn a_settle_that_fails_is_journaled() {
     let world = World::new(Sql::Sqlite, Place::Memory).await;
     seed(&world).await;
     name_of(1, &world).await;
-    world.store.fail(|op| matches!(op, sea_orm_cache::store::Op::Settle { .. }));
+    world
+        .store
+        .fail(|op| matches!(op, sea_orm_cache::store::Op::Settle { .. }));
     rename("new").update(&world.db).await.unwrap();
     assert!(world.cache.stats().undelivered > 0);
     assert_eq!(name_of(1, &world).await, "new");
@@ -190,23 +269,38 @@ async fn damaged_and_foreign_values_are_misses_and_events() {
     let redis = world.redis.as_ref().unwrap();
     let key = "soc:main:city:pk:1";
     let fields = async || -> Vec<String> {
-        let redis::Value::Array(fields) = redis.cli(&["HKEYS", key]).await else { panic!("no hash at {key}") };
-        fields.into_iter().map(|field| redis::from_redis_value(field).unwrap()).collect()
+        let redis::Value::Array(fields) = redis.cli(&["HKEYS", key]).await else {
+            panic!("no hash at {key}")
+        };
+        fields
+            .into_iter()
+            .map(|field| redis::from_redis_value(field).unwrap())
+            .collect()
     };
     name_of(1, &world).await;
-    let [value] = &fields().await[..] else { panic!("one value") };
+    let [value] = &fields().await[..] else {
+        panic!("one value")
+    };
     assert!(value.starts_with("v:"), "{value}");
     for garbage in ["", "x", "0123456789", &"y".repeat(500)] {
         redis.cli(&["HSET", key, value, garbage]).await;
         let errors = world.stats("city").errors;
         assert_eq!(name_of(1, &world).await, "PARIS");
         assert!(world.stats("city").errors > errors, "{garbage:?}");
-        assert_eq!(world.cost(city::Entity::cached_get(1, &world.db)).await.1, FREE, "it has healed");
+        assert_eq!(
+            world.cost(city::Entity::cached_get(1, &world.db)).await.1,
+            FREE,
+            "it has healed"
+        );
     }
     redis.cli(&["DEL", key]).await;
     redis.cli(&["SET", key, "somebody else's"]).await;
     assert_eq!(name_of(1, &world).await, "PARIS");
-    assert_eq!(world.cost(city::Entity::cached_get(1, &world.db)).await.1, FREE, "it has healed");
+    assert_eq!(
+        world.cost(city::Entity::cached_get(1, &world.db)).await.1,
+        FREE,
+        "it has healed"
+    );
     // The same under a generation, and before a write.
     redis.cli(&["DEL", "soc:main:city:gen:rows"]).await;
     redis.cli(&["SET", "soc:main:city:gen:rows", "x"]).await;
@@ -231,11 +325,18 @@ async fn a_flushed_or_restarted_redis_is_never_stale() {
         name(&other).await;
         name_of(1, &world).await;
     }
-    assert!(other_cache.stats().entity("city").hits >= 3, "{:?}", other_cache.stats());
+    assert!(
+        other_cache.stats().entity("city").hits >= 3,
+        "{:?}",
+        other_cache.stats()
+    );
 
     // A snapshot is taken, a row changes, the server comes back with the snapshot.
     redis.cli(&["SAVE"]).await;
-    rename("after the snapshot").update(&world.db).await.unwrap();
+    rename("after the snapshot")
+        .update(&world.db)
+        .await
+        .unwrap();
     redis.kill().await;
     assert_eq!(name_of(1, &world).await, "after the snapshot");
     redis.restart().await;

@@ -36,14 +36,25 @@ fn is_settle(op: &Op) -> bool {
 }
 
 fn rename(id: i64, name: &str) -> city::ActiveModel {
-    city::ActiveModel { id: Set(id), name: Set(name.to_owned()), ..Default::default() }
+    city::ActiveModel {
+        id: Set(id),
+        name: Set(name.to_owned()),
+        ..Default::default()
+    }
 }
 
 /// Reads row 1 in a task that stops after its query, before its fill.
 async fn stopped_reader(world: &World) -> (crate::world::Closed, tokio::task::JoinHandle<String>) {
     let gate = world.store.close_before(is_fill);
     let db = world.db.clone();
-    let reader = tokio::spawn(async move { city::Entity::cached_get(1, &db).await.unwrap().unwrap().name.clone() });
+    let reader = tokio::spawn(async move {
+        city::Entity::cached_get(1, &db)
+            .await
+            .unwrap()
+            .unwrap()
+            .name
+            .clone()
+    });
     gate.arrived().await;
     (gate, reader)
 }
@@ -53,7 +64,11 @@ async fn a_slow_reader_cannot_put_the_old_row_back(world: World) {
     let (gate, reader) = stopped_reader(&world).await;
     rename(1, "new").update(&world.db).await.unwrap();
     gate.open();
-    assert_eq!(reader.await.unwrap(), "PARIS", "it was reading while the write happened");
+    assert_eq!(
+        reader.await.unwrap(),
+        "PARIS",
+        "it was reading while the write happened"
+    );
     assert_eq!(world.stats("city").superseded, 1);
     assert_eq!(name_of(1, &world).await, "new");
     // The same with a transaction, and with a bulk write that names no row.
@@ -66,10 +81,19 @@ async fn a_slow_reader_cannot_put_the_old_row_back(world: World) {
     assert_eq!(name_of(2, &world).await, "newer");
 }
 
-async fn stopped_reader_of_row_2(world: &World) -> (crate::world::Closed, tokio::task::JoinHandle<String>) {
+async fn stopped_reader_of_row_2(
+    world: &World,
+) -> (crate::world::Closed, tokio::task::JoinHandle<String>) {
     let gate = world.store.close_before(is_fill);
     let db = world.db.clone();
-    let reader = tokio::spawn(async move { city::Entity::cached_get(2, &db).await.unwrap().unwrap().name.clone() });
+    let reader = tokio::spawn(async move {
+        city::Entity::cached_get(2, &db)
+            .await
+            .unwrap()
+            .unwrap()
+            .name
+            .clone()
+    });
     gate.arrived().await;
     (gate, reader)
 }
@@ -80,17 +104,37 @@ async fn a_slow_list_reader_cannot_put_the_old_list_back(world: World) {
     let db = world.db.clone();
     let lists = tokio::spawn(async move {
         (
-            city::Entity::cached_find_by_country_id(10, &db).await.unwrap().len(),
+            city::Entity::cached_find_by_country_id(10, &db)
+                .await
+                .unwrap()
+                .len(),
             city::Entity::find().cached().all(&db).await.unwrap().len(),
         )
     });
     gate.arrived().await;
-    let row = city::ActiveModel { id: Set(6), ..crate::reads::city(6, Some(10), "bern") };
+    let row = city::ActiveModel {
+        id: Set(6),
+        ..crate::reads::city(6, Some(10), "bern")
+    };
     row.insert(&world.db).await.unwrap();
     gate.open();
     assert_eq!(lists.await.unwrap().0, 2);
-    assert_eq!(city::Entity::cached_find_by_country_id(10, &world.db).await.unwrap().len(), 3);
-    assert_eq!(city::Entity::find().cached().all(&world.db).await.unwrap().len(), 5);
+    assert_eq!(
+        city::Entity::cached_find_by_country_id(10, &world.db)
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(
+        city::Entity::find()
+            .cached()
+            .all(&world.db)
+            .await
+            .unwrap()
+            .len(),
+        5
+    );
 }
 
 async fn a_reader_cannot_join_a_load_that_began_before_a_bulk_write(world: World) {
@@ -104,7 +148,14 @@ async fn a_reader_cannot_join_a_load_that_began_before_a_bulk_write(world: World
         .await
         .unwrap();
     let db = world.db.clone();
-    let late = tokio::spawn(async move { city::Entity::cached_get(1, &db).await.unwrap().unwrap().name.clone() });
+    let late = tokio::spawn(async move {
+        city::Entity::cached_get(1, &db)
+            .await
+            .unwrap()
+            .unwrap()
+            .name
+            .clone()
+    });
     // The late reader meets the lease and may not take the old answer; it waits for the lease to go.
     tokio::task::yield_now().await;
     gate.open();
@@ -118,11 +169,21 @@ async fn a_crash_between_fence_and_settle_costs_misses_only(world: World) {
     name_of(1, &world).await;
     // A writer fences, commits, and dies.
     let key = "soc:main:city:pk:1".to_owned();
-    let fence = Op::Fence { key: key.into(), writer: Token::random(), ttl: Duration::from_millis(300) };
+    let fence = Op::Fence {
+        key: key.into(),
+        writer: Token::random(),
+        ttl: Duration::from_millis(300),
+    };
     world.store.run(vec![fence]).await.unwrap();
-    rename(1, "after the crash").update(&world.raw).await.unwrap();
+    rename(1, "after the crash")
+        .update(&world.raw)
+        .await
+        .unwrap();
     let (row, cost) = world.cost(city::Entity::cached_get(1, &world.db)).await;
-    assert_eq!((row.unwrap().unwrap().name.as_str(), cost.statements), ("after the crash", 1));
+    assert_eq!(
+        (row.unwrap().unwrap().name.as_str(), cost.statements),
+        ("after the crash", 1)
+    );
     assert!(world.stats("city").fenced > 0);
     // When the fence has expired, the row is cached again.
     let expired = tokio::time::timeout(Duration::from_secs(5), async {
@@ -143,13 +204,19 @@ async fn a_reader_during_a_write_asks_the_database_and_fills_nothing(world: Worl
     gate.arrived().await;
     // The statement is done, the fence stands.
     let (row, cost) = world.cost(city::Entity::cached_get(1, &world.db)).await;
-    assert_eq!((row.unwrap().unwrap().name.as_str(), cost.statements), ("written", 1));
+    assert_eq!(
+        (row.unwrap().unwrap().name.as_str(), cost.statements),
+        ("written", 1)
+    );
     let (_, cost) = world.cost(city::Entity::cached_get(1, &world.db)).await;
     assert_eq!(cost.statements, 1, "nothing was filled");
     gate.open();
     writer.await.unwrap();
     name_of(1, &world).await;
-    assert_eq!(world.cost(city::Entity::cached_get(1, &world.db)).await.1, FREE);
+    assert_eq!(
+        world.cost(city::Entity::cached_get(1, &world.db)).await.1,
+        FREE
+    );
 }
 
 async fn a_cancelled_reader_leaves_nothing_behind(world: World) {
@@ -179,7 +246,9 @@ async fn a_cancelled_writer_still_invalidates(world: World) {
             tokio::task::yield_now().await;
         }
     });
-    settled.await.expect("the write is settled long before its fence expires");
+    settled
+        .await
+        .expect("the write is settled long before its fence expires");
 }
 
 async fn another_process_reads_fresh_and_waits_for_a_load(world: World) {
@@ -187,20 +256,41 @@ async fn another_process_reads_fresh_and_waits_for_a_load(world: World) {
     let (other_cache, other) = world.another_process().await;
     name_of(1, &world).await;
     let row = city::Entity::cached_get(1, &other).await.unwrap().unwrap();
-    assert_eq!((row.name.as_str(), other_cache.stats().entity("city").hits), ("PARIS", 1));
+    assert_eq!(
+        (row.name.as_str(), other_cache.stats().entity("city").hits),
+        ("PARIS", 1)
+    );
     rename(1, "from here").update(&world.db).await.unwrap();
-    assert_eq!(city::Entity::cached_get(1, &other).await.unwrap().unwrap().name, "from here");
+    assert_eq!(
+        city::Entity::cached_get(1, &other)
+            .await
+            .unwrap()
+            .unwrap()
+            .name,
+        "from here"
+    );
     // A reader of the other process waits for our load instead of sending its own.
     let gate = world.store.close_before(is_fill);
     let db = world.db.clone();
-    let leader = tokio::spawn(async move { city::Entity::cached_get(2, &db).await.unwrap().unwrap().id });
+    let leader =
+        tokio::spawn(async move { city::Entity::cached_get(2, &db).await.unwrap().unwrap().id });
     gate.arrived().await;
     let other = Arc::new(other);
-    let waiting = tokio::spawn(async move { city::Entity::cached_get(2, &*other).await.unwrap().unwrap().id });
+    let waiting = tokio::spawn(async move {
+        city::Entity::cached_get(2, &*other)
+            .await
+            .unwrap()
+            .unwrap()
+            .id
+    });
     tokio::task::yield_now().await;
     gate.open();
     assert_eq!((leader.await.unwrap(), waiting.await.unwrap()), (2, 2));
     let stats = other_cache.stats().entity("city");
-    assert_eq!((stats.loads, stats.hits + stats.coalesced), (1, 2), "{stats:?}");
+    assert_eq!(
+        (stats.loads, stats.hits + stats.coalesced),
+        (1, 2),
+        "{stats:?}"
+    );
     let _: Cache = other_cache;
 }

@@ -53,17 +53,34 @@ impl World {
             Place::Memory => (Arc::new(MemoryStore::new(16 << 20)), None),
             Place::Redis => {
                 let server = support::redis().await;
-                let options = RedisOptions { command_timeout: Duration::from_secs(5), ..RedisOptions::default() };
-                let store = RedisStore::connect(server.url(), options).await.expect("connect to Redis");
+                let options = RedisOptions {
+                    command_timeout: Duration::from_secs(5),
+                    ..RedisOptions::default()
+                };
+                let store = RedisStore::connect(server.url(), options)
+                    .await
+                    .expect("connect to Redis");
                 (Arc::new(store), Some(server))
             }
         };
         let store = Arc::new(Gated::new(store));
-        let cache = Cache::builder().store(store.clone()).build().await.expect("build the cache");
+        let cache = Cache::builder()
+            .store(store.clone())
+            .build()
+            .await
+            .expect("build the cache");
         let mut counted = database.connect().await;
         let queries = support::counting(&mut counted);
         let db = cache.attach(counted);
-        Self { db, raw, cache, queries, store, database, redis }
+        Self {
+            db,
+            raw,
+            cache,
+            queries,
+            store,
+            database,
+            redis,
+        }
     }
 
     pub fn backend(&self) -> DbBackend {
@@ -72,7 +89,11 @@ impl World {
 
     /// A second process: another cache handle over the same store, with its own database pool.
     pub async fn another_process(&self) -> (Cache, CachedConnection) {
-        let cache = Cache::builder().store(self.store.clone()).build().await.expect("build the cache");
+        let cache = Cache::builder()
+            .store(self.store.clone())
+            .build()
+            .await
+            .expect("build the cache");
         let db = cache.attach(self.database.connect().await);
         (cache, db)
     }
@@ -86,7 +107,10 @@ impl World {
     where
         A: sea_orm::ActiveModelTrait,
     {
-        A::Entity::insert_many(rows).exec(&self.raw).await.expect("seed");
+        A::Entity::insert_many(rows)
+            .exec(&self.raw)
+            .await
+            .expect("seed");
     }
 
     /// Runs `work` and tells what it cost.
@@ -94,7 +118,10 @@ impl World {
         self.queries.take();
         let before = self.cache.stats().round_trips;
         let answer = work.await;
-        let cost = Cost { statements: self.queries.take(), round_trips: self.cache.stats().round_trips - before };
+        let cost = Cost {
+            statements: self.queries.take(),
+            round_trips: self.cache.stats().round_trips - before,
+        };
         (answer, cost)
     }
 }
@@ -106,7 +133,10 @@ pub struct Cost {
     pub round_trips: u64,
 }
 
-pub const FREE: Cost = Cost { statements: 0, round_trips: 1 };
+pub const FREE: Cost = Cost {
+    statements: 0,
+    round_trips: 1,
+};
 
 /// A store whose batches can be held at a gate.
 pub struct Gated {
@@ -144,12 +174,21 @@ impl Drop for Closed {
 
 impl Gated {
     fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, gate: Mutex::default(), fenced: Mutex::default(), failing: Mutex::default() }
+        Self {
+            inner,
+            gate: Mutex::default(),
+            fenced: Mutex::default(),
+            failing: Mutex::default(),
+        }
     }
 
     /// From now on the first batch with such an op waits, and those after it as well.
     pub fn close_before(&self, stops: fn(&Op) -> bool) -> Closed {
-        let gate = Arc::new(Gate { stops, arrived: Notify::new(), open: Semaphore::new(0) });
+        let gate = Arc::new(Gate {
+            stops,
+            arrived: Notify::new(),
+            open: Semaphore::new(0),
+        });
         *self.gate.lock().unwrap() = Some(gate.clone());
         Closed(gate)
     }
@@ -184,7 +223,12 @@ impl Store for Gated {
             // Closing the semaphore opens the gate.
             let _ = gate.open.acquire().await;
         }
-        if self.failing.lock().unwrap().is_some_and(|fails| batch.iter().any(fails)) {
+        if self
+            .failing
+            .lock()
+            .unwrap()
+            .is_some_and(|fails| batch.iter().any(fails))
+        {
             return Err(StoreError::Unreachable("made to fail".to_owned()));
         }
         for op in &batch {
