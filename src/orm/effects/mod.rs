@@ -1,8 +1,21 @@
 //! What a statement writes and reads, found in its text: one pure function each.
 
+mod change;
+mod cursor;
+mod found;
+mod given;
+mod insert;
+mod pinned;
+mod reads;
+mod scan;
+mod statement;
+#[cfg(test)]
+mod tests;
+
 use sea_orm::DbBackend;
 use sea_orm::sea_query::Value;
 
+use self::statement::Analyzer;
 use super::meta::{EntityMeta, Registry};
 use crate::key::KeyPart;
 
@@ -70,13 +83,49 @@ pub struct Reads {
 }
 
 /// What `sql` with the bound `values` may change.
+///
+/// Found are the tables that the text names. What a database does of itself (triggers, rules,
+/// generated columns, functions called by a select, views that can be written) is not in the text.
+/// A name counts by its last segment and without regard to case.
 pub fn effects(sql: &str, values: &[Value], backend: DbBackend, registry: &Registry) -> Effects {
-    let _ = (sql, values, backend, registry);
-    todo!("helper")
+    if is_plain_select(sql) {
+        return Effects::default();
+    }
+    Analyzer::new(values, backend, registry).run(sql)
+}
+
+/// Whether this is one select that cannot write: it cannot have CTEs that do, and writes no table
+/// without the word `INTO`.
+fn is_plain_select(sql: &str) -> bool {
+    let sql = sql
+        .trim_start_matches(|c: char| c.is_ascii_whitespace())
+        .as_bytes();
+    let [word @ .., next] = sql.get(..7).unwrap_or_default() else {
+        return false;
+    };
+    let select = word.eq_ignore_ascii_case(b"SELECT");
+    let ends = !next.is_ascii_alphanumeric() && *next != b'_' && *next != b'$' && next.is_ascii();
+    select && ends && !has_into_or_semicolon(sql)
+}
+
+fn has_into_or_semicolon(sql: &[u8]) -> bool {
+    let into = |at: usize| {
+        at > 0
+            && matches!(sql.get(at - 1..at + 3), Some(word) if word.eq_ignore_ascii_case(b"INTO"))
+    };
+    sql.iter().enumerate().any(|(at, byte)| match byte {
+        b';' => true,
+        b'n' | b'N' => into(at),
+        _ => false,
+    })
 }
 
 /// What the select `sql` reads.
+///
+/// Every identifier that is the name of a registered table counts as a mention of it, a column's
+/// as well. Names after `FROM`, `JOIN` and the commas between them that are neither registered nor
+/// a CTE in whose scope they are, and functions there, are unknown. Functions elsewhere (`now()`,
+/// `f(x)`) are not looked at.
 pub fn reads(sql: &str, backend: DbBackend, registry: &Registry) -> Reads {
-    let _ = (sql, backend, registry);
-    todo!("helper")
+    reads::of(sql, backend, registry)
 }

@@ -1,0 +1,137 @@
+//! Collects what the statements of a text change.
+
+use super::{Control, Effects, EntityEffect, Touched};
+use crate::key::KeyPart;
+use crate::orm::meta::{EntityMeta, Registry};
+
+/// Past this many exact keys of one entity its generation is fenced instead.
+pub(super) const LIMIT: usize = 1_000;
+
+/// The effects found so far.
+#[derive(Debug)]
+pub(super) struct Found<'r> {
+    registry: &'r Registry,
+    effects: Effects,
+}
+
+impl<'r> Found<'r> {
+    pub(super) fn new(registry: &'r Registry) -> Self {
+        Self {
+            registry,
+            effects: Effects::default(),
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        meta: &'static EntityMeta,
+        rows: Touched<KeyPart>,
+        index: Touched<(usize, KeyPart)>,
+    ) {
+        let entities = &mut self.effects.entities;
+        match entities.iter_mut().find(|e| std::ptr::eq(e.meta, meta)) {
+            Some(effect) => {
+                merge(&mut effect.rows, rows);
+                merge(&mut effect.index, index);
+            }
+            None => entities.push(EntityEffect { meta, rows, index }),
+        }
+    }
+
+    /// All of every entity of `table` and of those that its rows take with them; `table` is in
+    /// lower case.
+    pub(super) fn table(&mut self, table: &str) {
+        self.rows_of(table);
+        self.cascade(table);
+    }
+
+    /// The same without those that the rows take with them: nothing is deleted, no key changes.
+    pub(super) fn rows_of(&mut self, table: &str) {
+        let metas = self.registry.of_table(table);
+        if metas.is_empty() {
+            self.unknown(table);
+        }
+        for meta in metas {
+            self.add(meta, Touched::All, Touched::All);
+        }
+    }
+
+    /// All of the entities whose rows go or change with rows of `table`.
+    pub(super) fn cascade(&mut self, table: &str) {
+        let mut reached = Vec::new();
+        self.reach(table, &mut reached);
+        for meta in reached {
+            self.add(meta, Touched::All, Touched::All);
+        }
+    }
+
+    fn reach(&self, table: &str, reached: &mut Vec<&'static EntityMeta>) {
+        let follows = |meta: &&EntityMeta| meta.cascades_from.iter().any(|p| names(p, table));
+        for child in self.registry.all().iter().filter(|meta| follows(meta)) {
+            if !reached.iter().any(|meta| std::ptr::eq(*meta, *child)) {
+                let table = child.table.to_lowercase();
+                reached.push(child);
+                reached.extend(self.registry.of_table(&table));
+                self.reach(&table, reached);
+            }
+        }
+    }
+
+    /// A written table that no linked entity maps.
+    pub(super) fn unknown(&mut self, table: &str) {
+        if !self.effects.unknown_tables.iter().any(|t| t == table) {
+            self.effects.unknown_tables.push(table.to_owned());
+        }
+    }
+
+    pub(super) fn everything(&mut self) {
+        self.effects.everything = true;
+    }
+
+    /// Ending a transaction outweighs beginning one.
+    pub(super) fn control(&mut self, control: Control) {
+        if self.effects.control != Control::End && control != Control::None {
+            self.effects.control = control;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Effects {
+        if self.effects.everything {
+            self.effects.entities.clear();
+        }
+        for effect in &mut self.effects.entities {
+            settle(&mut effect.rows);
+            settle(&mut effect.index);
+        }
+        self.effects
+    }
+}
+
+/// Whether `parent`, which may name its schema, is `table`, which is in lower case.
+fn names(parent: &str, table: &str) -> bool {
+    let last = parent.rsplit('.').next().unwrap_or(parent);
+    same_name(parent, table) || same_name(last, table)
+}
+
+/// Whether `name` in lower case is `lower_case`.
+pub(super) fn same_name(name: &str, lower_case: &str) -> bool {
+    name.eq_ignore_ascii_case(lower_case) || (!name.is_ascii() && name.to_lowercase() == lower_case)
+}
+
+fn merge<T>(into: &mut Touched<T>, from: Touched<T>) {
+    match (&mut *into, from) {
+        (Touched::Only(keys), Touched::Only(more)) => keys.extend(more),
+        _ => *into = Touched::All,
+    }
+}
+
+/// Leaves each key once, and no more than [`LIMIT`] of them.
+fn settle<T: Ord>(touched: &mut Touched<T>) {
+    if let Touched::Only(keys) = touched {
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.len() > LIMIT {
+            *touched = Touched::All;
+        }
+    }
+}
