@@ -15,6 +15,9 @@
 //! ```
 //! Or add [`Outbox`] to the list of your own migrator. Use one way or the other: both write to
 //! SeaORM's table of applied migrations.
+//!
+//! `Migrator::fresh` and the read-only status need the feature of your database (`sqlx-postgres`, ..)
+//! on `sea-orm-migration` in your own `Cargo.toml`.
 
 pub use sea_orm_migration;
 
