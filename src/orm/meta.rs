@@ -68,10 +68,7 @@ pub fn entity_meta<E: EntityTrait>(
     let entity = E::default();
     let table = entity.table_name().to_owned();
     let schema = entity.schema_name().map(str::to_owned);
-    let name = name.map(str::to_owned).unwrap_or_else(|| match &schema {
-        Some(schema) => format!("{schema}.{table}"),
-        None => table.clone(),
-    });
+    let name = name.unwrap_or(&table).to_owned();
     let columns: Vec<ColumnMeta> = E::Column::iter()
         .map(|column| ColumnMeta {
             name: column.as_str().to_owned(),

@@ -333,13 +333,13 @@ enum Relationship {
     None,
 }
 
-fn relationship<M, R>(model: &M) -> Relationship
+fn relationship<E, R>(model: &E::Model) -> Relationship
 where
-    M: ModelTrait<Entity: Related<R>>,
+    E: CachedEntity + Related<R>,
     R: CachedEntity,
 {
-    let definition = <M::Entity as Related<R>>::to();
-    if <M::Entity as Related<R>>::via().is_some() || definition.on_condition.is_some() {
+    let definition = <E as Related<R>>::to();
+    if <E as Related<R>>::via().is_some() || definition.on_condition.is_some() {
         return Relationship::ByQuery;
     }
     let from: Vec<_> = columns(&definition.from_col);
@@ -371,13 +371,13 @@ fn column_value<M: ModelTrait>(model: &M, name: &str) -> Option<Value> {
 }
 
 #[doc(hidden)]
-pub async fn related<M, R, C>(model: &M, db: &C) -> Result<Rows<R::Model>, DbErr>
+pub async fn related<E, R, C>(model: &E::Model, db: &C) -> Result<Rows<R::Model>, DbErr>
 where
-    M: ModelTrait<Entity: Related<R>> + Sync,
+    E: CachedEntity + Related<R>,
     R: CachedEntity,
     C: ConnectionTrait,
 {
-    match relationship::<M, R>(model) {
+    match relationship::<E, R>(model) {
         Relationship::None => Ok(Rows::from([])),
         Relationship::ByKey(values) => match typed_pk::<R>(values) {
             Some(pk) => Ok(get::<R, C>(pk, db).await?.into_iter().collect()),
@@ -391,14 +391,14 @@ where
 }
 
 #[doc(hidden)]
-pub async fn related_one<M, R, C>(model: &M, db: &C) -> Result<Option<Arc<R::Model>>, DbErr>
+pub async fn related_one<E, R, C>(model: &E::Model, db: &C) -> Result<Option<Arc<R::Model>>, DbErr>
 where
-    M: ModelTrait<Entity: Related<R>> + Sync,
+    E: CachedEntity + Related<R>,
     R: CachedEntity,
     C: ConnectionTrait,
 {
-    match relationship::<M, R>(model) {
+    match relationship::<E, R>(model) {
         Relationship::ByQuery => model.find_related(R::default()).cached().one(db).await,
-        _ => Ok(related::<M, R, C>(model, db).await?.first().cloned()),
+        _ => Ok(related::<E, R, C>(model, db).await?.first().cloned()),
     }
 }

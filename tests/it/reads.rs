@@ -292,7 +292,7 @@ async fn unique_columns_and_indexes_find_rows(world: World) {
     };
     world.seed([row("a", 5), row("b", 6), row("c", 5)]).await;
     for _ in 0..3 {
-        let lines = line::Entity::cached_find_by_product_amount("nail", 5, &world.db)
+        let lines = line::Entity::cached_find_by_product_and_amount("nail", 5, &world.db)
             .await
             .unwrap();
         let positions: Vec<&str> = lines.iter().map(|line| line.position.as_str()).collect();

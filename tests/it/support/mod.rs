@@ -14,7 +14,7 @@
 mod docker;
 mod keeper;
 mod local;
-mod proxy;
+pub mod proxy;
 mod servers;
 
 use std::env;
