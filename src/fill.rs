@@ -224,7 +224,7 @@ struct Fetch<'a, P> {
 /// A position whose lease somebody else holds, and what was noted when that was seen.
 type Busy = (usize, Token, Arc<Noted>);
 
-impl<P: Payload> Fetch<'_, P> {
+impl<'a, P: Payload> Fetch<'a, P> {
     /// First request: values and generations.
     async fn look_up(&mut self) {
         let keys = self
@@ -500,27 +500,31 @@ impl<P: Payload> Fetch<'_, P> {
                 "a load answered another number of values than asked".to_owned(),
             ));
         }
-        let mut batch = Vec::new();
+        let (mut leases, mut batch) = (Vec::new(), Vec::new());
         for (position, value) in positions.into_iter().zip(loaded) {
             let value = Arc::new(value);
-            batch.extend(self.landed(position, &value));
+            if let Some((lease, op)) = self.landed(position, &value) {
+                leases.push(lease);
+                batch.push(op);
+            }
             self.states[position] = State::Done(Fetched { value, seal: None });
         }
-        self.fill(batch).await;
+        self.fill(leases, batch).await;
         Ok(())
     }
 
     /// Tells those who joined, and makes the op that fills the entry or gives its lease back.
-    fn landed(&mut self, position: usize, value: &Arc<P>) -> Option<Op> {
-        let (mut lease, noted) = self.leases.remove(&position)?;
+    fn landed(&mut self, position: usize, value: &Arc<P>) -> Option<(Lease<'a>, Op)> {
+        let (lease, noted) = self.leases.remove(&position)?;
         let noted = noted?;
-        lease.flight.send_replace(Some(Landed {
+        let landed = Landed {
             noted: noted.clone(),
             value: value.clone(),
-        }));
-        let (key, field) = lease.held.take()?;
+        };
+        lease.flight.send_replace(Some(landed));
+        let (key, field) = lease.held.clone()?;
         let token = lease.token;
-        Some(match self.enveloped(position, value, &noted, token) {
+        let op = match self.enveloped(position, value, &noted, token) {
             Some(bytes) => {
                 let policy = self.shape.policy;
                 let ttl = policy.jittered(if value.is_present() {
@@ -541,7 +545,8 @@ impl<P: Payload> Fetch<'_, P> {
                 field,
                 lease: token,
             },
-        })
+        };
+        Some((lease, op))
     }
 
     /// The value as it is stored; `None` where it may not be.
@@ -575,13 +580,14 @@ impl<P: Payload> Fetch<'_, P> {
         ))
     }
 
-    async fn fill(&self, batch: Vec<Op>) {
+    /// Sends the fills. The leases stay guarded until they are answered.
+    async fn fill(&self, mut leases: Vec<Lease<'a>>, batch: Vec<Op>) {
         if batch.is_empty() {
             return;
         }
-        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else {
-            return;
-        };
+        let run = self.cache.run(Some(self.shape.entity), batch).await;
+        let Ok(replies) = run else { return };
+        leases.iter_mut().for_each(|lease| lease.held = None);
         let count = |outcome| {
             replies
                 .items
