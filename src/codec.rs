@@ -1,6 +1,28 @@
 //! The row codec: over the columns of a model, not over the user's serde.
+//!
+//! A value is one byte of tag, whose lowest bit says NULL, and its content: integers as varints,
+//! floats as their bits, texts and bytes after their length, instants as integers, JSON as a
+//! binary tree. A row is the values of its columns, one after another.
+//!
+//! Only a column that is itself a struct in JSON goes through the user's serde, as it does on its
+//! way to the database: what that struct does not serialize is not in the cached row either.
+
+mod hash;
+mod json;
+mod temporal;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sea_orm::sea_query::Value;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, TryIntoModel,
+};
+
+use crate::store::Fingerprint;
+pub use hash::stable_hash128;
 
 /// Why bytes are not a row, or a row is not bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,10 +38,98 @@ pub enum CodecError {
     Corrupt(&'static str),
 }
 
+/// The version of the encoding, a part of every fingerprint.
+const VERSION: u8 = 1;
+
+/// Arrays and JSON nested deeper than this are neither written nor read.
+const DEEPEST: usize = 128;
+
+/// A claimed count reserves room for no more elements than this; the rest must prove themselves.
+const RESERVED: usize = 1024;
+
+/// Appends a row.
+///
+/// # Errors
+/// [`CodecError::Unsupported`]; a part of the row may then have been appended.
+pub fn put_row<M: ModelTrait>(out: &mut Vec<u8>, model: &M) -> Result<(), CodecError> {
+    <M::Entity as EntityTrait>::Column::iter().try_for_each(|c| put_value(out, &model.get(c)))
+}
+
+/// Takes a row. Fields that are no columns have their default, as they have from the database.
+pub fn row<E: EntityTrait>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError>
+where
+    E::ActiveModel: TryIntoModel<E::Model>,
+{
+    // Not `Default::default`, which is the user's to write.
+    let mut model = <E::ActiveModel as ActiveModelTrait>::default();
+    for column in E::Column::iter() {
+        let value = reader.value()?;
+        set::<E>(&mut model, column, value)?;
+    }
+    let model = model.try_into_model();
+    model.map_err(|_| CodecError::Corrupt("the row is not whole"))
+}
+
+/// Sets a column. SeaQuery panics where an element of an array is not of the model's type, as an
+/// enum's new variant is not to an older build.
+fn set<E: EntityTrait>(
+    model: &mut E::ActiveModel,
+    column: E::Column,
+    value: Value,
+) -> Result<(), CodecError> {
+    let set = catch_unwind(AssertUnwindSafe(|| model.try_set(column, value)));
+    match set {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(CodecError::Corrupt("a value is not of its column's type")),
+    }
+}
+
+/// The hash of how an entity's rows are encoded: the same in every process and build that can
+/// read them. Never zero.
+pub fn fingerprint<E: EntityTrait>() -> Fingerprint {
+    let entity = E::default();
+    let mut text = vec![VERSION];
+    put_bytes(
+        &mut text,
+        entity.schema_name().unwrap_or_default().as_bytes(),
+    );
+    put_bytes(&mut text, entity.table_name().as_bytes());
+    for column in E::Column::iter() {
+        let value_type = E::Model::get_value_type(column);
+        let column_type = column.def().get_column_type().clone();
+        put_bytes(&mut text, column.as_str().as_bytes());
+        put_bytes(&mut text, format!("{column_type:?}").as_bytes());
+        put_bytes(&mut text, format!("{value_type:?}").as_bytes());
+    }
+    Fingerprint((stable_hash128(&text) as u64).max(1))
+}
+
 /// Appends a value.
+///
+/// # Errors
+/// [`CodecError::Unsupported`]; a part of the value may then have been appended.
 pub fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<(), CodecError> {
-    let _ = (out, value);
-    todo!("helper")
+    value::put(out, value, DEEPEST)
+}
+
+/// Appends an unsigned number of variable length (LEB128).
+pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Appends a signed number of variable length, small where it is near to zero (zigzag).
+fn put_signed(out: &mut Vec<u8>, n: i64) {
+    put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
+}
+
+/// Appends bytes after their length.
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// A cursor over encoded bytes.
@@ -43,22 +153,74 @@ impl<'a> Reader<'a> {
 
     /// Takes an unsigned number of variable length (LEB128).
     pub fn varint(&mut self) -> Result<u64, CodecError> {
-        todo!("helper")
+        let mut n = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7F);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            n |= bits << shift;
+            if byte < 0x80 {
+                return Ok(n);
+            }
+        }
+        Err(CodecError::Corrupt("a number is too large"))
     }
 
     /// Takes a value.
     pub fn value(&mut self) -> Result<Value, CodecError> {
-        todo!("helper")
+        value::take(self, DEEPEST)
     }
 
     /// Whether everything was taken.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
-}
 
-/// Appends an unsigned number of variable length (LEB128).
-pub fn put_varint(out: &mut Vec<u8>, n: u64) {
-    let _ = (out, n);
-    todo!("helper")
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(CodecError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self) -> Result<u8, CodecError> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn signed(&mut self) -> Result<i64, CodecError> {
+        let n = self.varint()?;
+        Ok((n >> 1) as i64 ^ -((n & 1) as i64))
+    }
+
+    /// Takes an unsigned number that must fit `T`.
+    fn uint<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
+        let fit = T::try_from(self.varint()?);
+        fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
+    }
+
+    /// Takes a signed number that must fit `T`.
+    fn int<T: TryFrom<i64>>(&mut self) -> Result<T, CodecError> {
+        let fit = T::try_from(self.signed()?);
+        fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
+    }
+
+    /// Takes a count of things that are at least one byte long each.
+    fn count(&mut self) -> Result<usize, CodecError> {
+        let n = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        if n > self.rest.len() {
+            return Err(CodecError::Truncated);
+        }
+        Ok(n)
+    }
+
+    /// Takes bytes after their length.
+    fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+        let n = self.count()?;
+        self.take(n)
+    }
+
+    fn text(&mut self) -> Result<&'a str, CodecError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| CodecError::Corrupt("text is not UTF-8"))
+    }
 }

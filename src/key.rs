@@ -269,9 +269,12 @@ fn whole_rust_decimal(d: Decimal) -> Option<i128> {
 
 #[cfg(feature = "with-bigdecimal")]
 fn whole_big_decimal(d: &sea_orm::prelude::BigDecimal) -> Option<i128> {
-    let d = d.normalized();
     // Plain text of a large exponent would be as long as the exponent is large.
-    let plain = (-38..=0).contains(&d.fractional_digit_count()) && d.digits() <= 38;
+    if !(-38..=1000).contains(&d.fractional_digit_count()) || d.digits() > 1000 {
+        return None;
+    }
+    let d = d.normalized();
+    let plain = d.fractional_digit_count() <= 0;
     plain.then(|| d.to_plain_string().parse().ok())?
 }
 
