@@ -62,11 +62,14 @@ fn upserts_that_do_nothing_are_exact() {
         insert().on_conflict(conflict.clone()),
         entries,
     );
-    // `INSERT IGNORE`.
+    // `ON DUPLICATE KEY UPDATE id = id`.
+    let same = OnConflict::new()
+        .do_nothing_on([Alias::new("id")])
+        .to_owned();
     check(
         &[DbBackend::MySql],
-        insert().on_conflict(conflict),
-        "city - | *",
+        insert().on_conflict(same),
+        "city * | *",
     );
 }
 
