@@ -34,7 +34,7 @@ impl Analyzer<'_> {
         let head = cursor.rest;
         let Some((table, alias)) = self.target(&mut cursor, &["SET"], "SET") else {
             let set = cursor::find(head, &["SET"])?;
-            return self.several(&head[..set]);
+            return self.several(&head[..set], &head[..set]);
         };
         cursor.eat("SET");
         let end = self.assignments_end(cursor.rest);
@@ -87,7 +87,8 @@ impl Analyzer<'_> {
             Some(target) if !using || self.backend == DbBackend::Postgres => target,
             _ => {
                 let end = cursor::find(tokens, &["WHERE"]).unwrap_or(tokens.len());
-                return self.several(&tokens[..end]);
+                let head = &tokens[..end];
+                return self.several(head, joined(head));
             }
         };
         let table = table.name();
@@ -133,15 +134,10 @@ impl Analyzer<'_> {
         ends.then_some((table, alias))
     }
 
-    /// Every table named in `tokens`, which stand before what is changed or asked.
-    fn several(&mut self, tokens: &[Token<'_>]) -> Option<()> {
-        let mentioned = self.mentioned(tokens);
-        // The targets of `DELETE a, b FROM c AS a ..` and `DELETE FROM a, b USING ..` are aliases.
-        let sources = ["USING", "FROM"]
-            .iter()
-            .find_map(|word| cursor::find(tokens, &[word]))
-            .map_or(tokens, |at| &tokens[at..]);
-        let unknown = self.unknown_sources(sources);
+    /// Every table named in `head`, and those of no entity among the `joined` in it.
+    fn several(&mut self, head: &[Token<'_>], joined: &[Token<'_>]) -> Option<()> {
+        let mentioned = self.mentioned(head);
+        let unknown = self.unknown_sources(joined);
         (mentioned || unknown).then_some(())
     }
 
@@ -224,6 +220,16 @@ impl Analyzer<'_> {
             _ => Given::Unknown,
         }
     }
+}
+
+/// The tables in the head of a `DELETE` of several. The targets of `DELETE a, b FROM c AS a ..` and
+/// `DELETE FROM a, b USING ..` are aliases.
+fn joined<'t, 's>(head: &'t [Token<'s>]) -> &'t [Token<'s>] {
+    let from = match head.first() {
+        Some(first) if first.is("FROM") => cursor::find(head, &["USING"]),
+        _ => cursor::find(head, &["FROM"]),
+    };
+    &head[from.unwrap_or(0)..]
 }
 
 /// Whether one of `columns` is set; on SQLite the key also goes by the name of `rowid`.
