@@ -200,8 +200,8 @@ impl Cache {
     /// Plants fences under `writer`.
     ///
     /// # Errors
-    /// Only under [`WritePolicy::Strict`]. Otherwise the write goes on, and [`settle`](Self::settle)
-    /// after it either reaches the store or journals.
+    /// Only under [`WritePolicy::Strict`]. Otherwise the write goes on and the keys go to the journal:
+    /// not everybody who fences comes to settle.
     pub(crate) async fn fence(
         &self,
         invalidation: &Invalidation,
@@ -211,10 +211,12 @@ impl Cache {
         self.count_invalidated(invalidation);
         match planted {
             Err(error) if invalidation.policy() == WritePolicy::Strict => {
-                Err(CacheError::Refused(error))
+                return Err(CacheError::Refused(error));
             }
-            Err(_) | Ok(()) => Ok(()),
+            Err(_) => self.journal(invalidation.keys().cloned()),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     /// Settles what [`fence`](Self::fence) planted. A failure goes to the journal.

@@ -377,6 +377,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             }
         };
         let (generations, answers) = replies.items.split_at(self.shape.dependencies.len());
+        self.heal(generations).await;
         let noted = Arc::new(note(replies.root, generations));
         let mut answers = answers.iter();
         let mut busy = Vec::new();
@@ -387,6 +388,29 @@ impl<'a, P: Payload> Fetch<'a, P> {
             self.acquired(position, answers.next(), &noted, &mut busy);
         }
         busy
+    }
+
+    /// Wipes what stands under a generation's key and is none. Until then nothing can be cached.
+    async fn heal(&self, generations: &[Reply]) {
+        let mut batch = Vec::new();
+        for (key, reply) in self.shape.dependencies.iter().zip(generations) {
+            if let Reply::Failed(reason) = reply {
+                let entity = self.shape.entity;
+                self.cache.emit(&Event::Corrupt {
+                    entity,
+                    key,
+                    reason,
+                });
+                batch.push(Op::Settle {
+                    key: key.clone(),
+                    writer: Token::random(),
+                });
+            }
+        }
+        if !batch.is_empty() {
+            // A failure leaves it for the next reader.
+            let _ = self.cache.run(Some(self.shape.entity), batch).await;
+        }
     }
 
     fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {

@@ -52,6 +52,7 @@ impl Site {
         }
         if !self.cache.settings().only_linked_entities {
             for table in &effects.unknown_tables {
+                invalidation.demand(self.cache.settings().write_policy);
                 self.add_generations(table, &mut invalidation);
             }
         }

@@ -178,7 +178,13 @@ async fn an_available_write_goes_on_and_its_invalidation_is_delivered_later() {
     proxy.heal().await;
     until(async || near.stats().undelivered == 0).await;
     assert_eq!(name(&far_db).await, "written in the dark");
-    assert_eq!(*seen.lock().unwrap(), ["undelivered", "delivered"]);
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.first().map(String::as_str), Some("undelivered"));
+    assert_eq!(
+        seen.iter().filter(|event| *event == "delivered").count(),
+        1,
+        "{seen:?}"
+    );
     until(async || {
         name(&near_db).await;
         near.stats().entity("city").hits > 0

@@ -325,7 +325,11 @@ async fn every_way_to_write_is_seen(world: World) {
     seed(&world).await;
     if world.backend() == DbBackend::Postgres {
         // The seeded keys did not come from the sequence.
-        world.raw.execute_unprepared("SELECT setval('city_id_seq', 5)").await.unwrap();
+        world
+            .raw
+            .execute_unprepared("SELECT setval('city_id_seq', 5)")
+            .await
+            .unwrap();
     }
     let db = &world.db;
     let mut way = 0;
