@@ -88,9 +88,9 @@ impl<'r> Found<'r> {
         self.effects.everything = true;
     }
 
-    /// Ending a transaction outweighs beginning one.
+    /// Of several statements the last tells whether a transaction is open after all of them.
     pub(super) fn control(&mut self, control: Control) {
-        if self.effects.control != Control::End && control != Control::None {
+        if control != Control::None {
             self.effects.control = control;
         }
     }

@@ -64,7 +64,7 @@ pub enum Control {
     /// Nothing.
     #[default]
     None,
-    /// It opens one: `BEGIN`, `START TRANSACTION`.
+    /// It opens one: `BEGIN`, `START TRANSACTION`; on MySQL it ends the one before.
     Begin,
     /// It ends one, or may (`COMMIT`, `END`, `ROLLBACK`; on MySQL every statement that commits
     /// implicitly).

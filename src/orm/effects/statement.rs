@@ -394,9 +394,12 @@ impl<'a> Analyzer<'a> {
         };
         let second = |word: &str| rest.first().is_some_and(|token| token.is(word));
         let ends = match first.text.to_ascii_uppercase().as_str() {
-            "BEGIN" => return self.begins(),
-            "START" if second("TRANSACTION") => return self.begins(),
+            "BEGIN" => return Control::Begin,
+            "START" if second("TRANSACTION") => return Control::Begin,
             "XA" if second("START") || second("BEGIN") => return Control::Begin,
+            "SET" if self.backend == DbBackend::MySql && turns_autocommit_off(rest) => {
+                return Control::Begin;
+            }
             "COMMIT" => !second("PREPARED"),
             "ROLLBACK" => !second("PREPARED") && !cursor::mentions(rest, &["TO"]),
             "PREPARE" => second("TRANSACTION") && self.backend == DbBackend::Postgres,
@@ -409,14 +412,12 @@ impl<'a> Analyzer<'a> {
             false => Control::None,
         }
     }
+}
 
-    /// On MySQL to begin a transaction is to commit the one that is open.
-    fn begins(&self) -> Control {
-        match self.backend {
-            DbBackend::MySql => Control::End,
-            _ => Control::Begin,
-        }
-    }
+/// From then on every statement is in a transaction that only a COMMIT ends.
+fn turns_autocommit_off(rest: &[Token<'_>]) -> bool {
+    let off = |token: &Token<'_>| token.is_any(&["OFF", "FALSE"]) || token.text == "0";
+    cursor::mentions(rest, &["AUTOCOMMIT"]) && rest.iter().any(off)
 }
 
 /// Whether MySQL commits before or after this statement.
