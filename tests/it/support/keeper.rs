@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 /// The label of this process's containers. Its value is random: a process id comes again.
 pub const LABEL: &str = "sea-orm-cache-it";
 
-/// `$1` is the folder, `$2` the label. Lines: `pid SIGNAL GROUP`, `gone GROUP`, `docker`.
+/// `$1` is the folder, `$2` the label. Lines: `pid SIGNAL GROUP` (0: let it finish), `gone GROUP`, `docker`.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 groups= docker=
@@ -27,7 +27,7 @@ while read -r what a b; do
   esac
 done
 for g in $groups; do kill -s "${g%:*}" -- "-${g#*:}"; done
-tries=50
+tries=100
 for g in $groups; do
   while [ $tries -gt 0 ] && kill -s 0 -- "-${g#*:}"; do sleep 0.1; tries=$((tries - 1)); done
   kill -s KILL -- "-${g#*:}"
@@ -110,7 +110,7 @@ pub fn expect_containers() {
     tell("docker");
 }
 
-/// A command whose whole process group is ended by `signal` when this process ends. It runs in `folder`, where its
+/// A command whose whole process group gets `signal` when this process ends, and SIGKILL ten seconds later. It runs in `folder`, where its
 /// output goes to the file `log`.
 ///
 /// The child itself reports its id before it becomes the program, so that no moment is without a keeper.

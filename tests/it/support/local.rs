@@ -142,7 +142,7 @@ fn program(kind: Kind) -> Result<PathBuf, String> {
             let (name, package) = match kind {
                 Kind::Redis => ("Redis", "redis-server"),
                 Kind::Postgres => ("Postgres", "postgresql"),
-                Kind::Mariadb => ("MariaDB", "mariadb-server"),
+                Kind::Mariadb => ("MariaDB", "mariadb-server-core mariadb-client-core"),
             };
             format!(
                 "no {name} server for the tests. One of these provides it:\n\
@@ -198,7 +198,8 @@ fn prepare_postgres(program: &Path, folder: &Path, data: &Path) -> Result<(), St
         .canonicalize()
         .map_err(|e| e.to_string())?
         .with_file_name("initdb");
-    let mut command = keeper::guarded("KILL", &initdb, folder);
+    // Not to be interrupted: its servers would leave their shared memory behind.
+    let mut command = keeper::guarded("0", &initdb, folder);
     command.args(["--no-sync", "--auth=trust", "--username=postgres"]);
     command
         .args(["--locale=C", "--encoding=UTF8", "-D"])
