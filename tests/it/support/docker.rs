@@ -20,7 +20,7 @@ const ENGINE_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server. To be used and dropped on the servers' own runtime.
 #[derive(Debug)]
-pub struct Container(ContainerAsync<GenericImage>);
+pub struct Container(Box<ContainerAsync<GenericImage>>);
 
 /// The engine's version, if one answers.
 pub fn engine_version() -> Option<String> {
@@ -48,14 +48,16 @@ impl Container {
         keeper::expect_containers();
         let image = image(kind);
         let started = request(kind, &image, port).start().await;
-        started.map(Container).map_err(|error| {
-            format!(
-                "no container of {image}: {error}\n\
+        started
+            .map(|container| Container(Box::new(container)))
+            .map_err(|error| {
+                format!(
+                    "no container of {image}: {error}\n\
                  `docker pull {image}` or `.ci/images/build.sh {image}` provides the image, \
                  TEST_{}_IMAGE names another, TEST_SERVERS=local does without Docker",
-                kind.name()
-            )
-        })
+                    kind.name()
+                )
+            })
     }
 
     /// Ends the server at once; its files stay.

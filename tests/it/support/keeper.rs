@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 
 /// The label of this process's containers. Its value is random: a process id comes again.
@@ -45,13 +45,22 @@ done
 struct Keeper {
     folder: PathBuf,
     id: String,
-    pipe: ChildStdin,
+    shell: Child,
+}
+
+impl Keeper {
+    fn pipe(&self) -> &ChildStdin {
+        self.shell
+            .stdin
+            .as_ref()
+            .expect("it is piped, and never taken")
+    }
 }
 
 static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
     let id = format!("{:016x}", fastrand::u64(..));
     let folder = fast_folder().join(format!("{LABEL}-{id}"));
-    let mut shell = Command::new("/bin/sh")
+    let shell = Command::new("/bin/sh")
         .args(["-c", SCRIPT, "sh"])
         .arg(&folder)
         .arg(format!("{LABEL}={id}"))
@@ -62,9 +71,8 @@ static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
         .process_group(0)
         .spawn()
         .expect("/bin/sh starts");
-    let pipe = shell.stdin.take().expect("its input is piped");
     make_folder(&folder);
-    Keeper { folder, id, pipe }
+    Keeper { folder, id, shell }
 });
 
 /// In memory if there is room (MariaDB starts in a fifth of the time), else where temporary files go.
@@ -121,7 +129,7 @@ pub fn guarded(signal: &str, program: &Path, folder: &Path) -> Command {
         .open(folder.join("log"))
         .expect("a log can be opened");
     let pipe = KEEPER
-        .pipe
+        .pipe()
         .as_fd()
         .try_clone_to_owned()
         .expect("a pipe can be cloned");
@@ -147,5 +155,5 @@ pub fn gone(pid: u32) {
 
 fn tell(line: &str) {
     // One write: lines of other processes do not get in between.
-    let _ = (&KEEPER.pipe).write_all(format!("{line}\n").as_bytes());
+    let _ = KEEPER.pipe().write_all(format!("{line}\n").as_bytes());
 }
