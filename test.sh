@@ -33,10 +33,10 @@ can_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n
 install() {
   can_install || die "missing here: $*. Install it (on Debian: sudo apt-get install $*), or start Docker"
   say "installing $*"
-  "${root[@]}" apt-get update -qq
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-    apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  local said
+  said=$(apt update -qq && apt install -y --no-install-recommends "$@") || die "$said"
 }
+apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get "$@" 2>&1; }
 
 # The images that the tests ask for, of those servers that no URL names.
 images() {
