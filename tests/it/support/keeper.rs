@@ -18,6 +18,7 @@ pub const LABEL: &str = "sea-orm-cache-it";
 /// `$1` is the folder, `$2` the label. Lines: `pid SIGNAL GROUP` (0: let it finish), `gone GROUP`, `docker`.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
+PATH=$PATH:/usr/bin:/bin
 groups= docker=
 while read -r what a b; do
   case $what in
