@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testcontainers::bollard::models::PortBinding;
-use testcontainers::core::IntoContainerPort;
+use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt, TestcontainersError,
@@ -117,7 +117,7 @@ fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage>
             ],
         ),
     };
-    GenericImage::new(name, tag)
+    let request = GenericImage::new(name, tag)
         .with_cmd(command.iter().copied())
         .with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust")
         .with_env_var("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "1")
@@ -133,5 +133,11 @@ fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage>
                 format!("{inner}/tcp"),
                 Some(vec![binding]),
             )]));
-        })
+        });
+    // A database in memory starts sooner, and goes at once. Redis's stays on disk: a restart finds what SAVE wrote.
+    match kind {
+        Kind::Redis => request,
+        Kind::Postgres => request.with_mount(Mount::tmpfs_mount("/var/lib/postgresql/data")),
+        Kind::Mariadb => request.with_mount(Mount::tmpfs_mount("/var/lib/mysql")),
+    }
 }
