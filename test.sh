@@ -71,7 +71,7 @@ have_programs() {
   [ ${#missing[@]} = 0 ] || install "${missing[@]}"
 }
 
-command -v cargo >/dev/null || die "no cargo on PATH: https://rustup.rs installs a Rust toolchain"
+command -v cargo >/dev/null || die "no cargo on PATH: install a Rust toolchain (rustup)"
 has cc || install gcc libc6-dev # SQLite is compiled
 
 case "${TEST_SERVERS:-}" in
