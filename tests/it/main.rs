@@ -7,6 +7,7 @@ mod outages;
 mod races;
 mod reads;
 mod servers;
+mod stress;
 mod support;
 mod text_keys;
 mod ui;
