@@ -68,24 +68,17 @@ impl KeySpace {
 
     /// The key of a row.
     pub fn row(&self, entity: &str, pk: &KeyPart) -> Key {
-        format!("{}:{}:pk:{}", self.0, escape(entity), pk.0).into()
+        self.key(entity, &[":pk:", &pk.0])
     }
 
     /// The key of an index entry.
     pub fn index(&self, entity: &str, index: &str, value: &KeyPart) -> Key {
-        format!(
-            "{}:{}:ix:{}:{}",
-            self.0,
-            escape(entity),
-            escape(index),
-            value.0
-        )
-        .into()
+        self.key(entity, &[":ix:", &escape(index), ":", &value.0])
     }
 
     /// The key of a query's result.
     pub fn query(&self, entity: &str, kind: &str, digest: u128) -> Key {
-        format!("{}:{}:q:{kind}:{digest:032x}", self.0, escape(entity)).into()
+        self.key(entity, &[":q:", kind, &format!(":{digest:032x}")])
     }
 
     /// The key of one of an entity's generations.
@@ -95,7 +88,18 @@ impl KeySpace {
             Generation::Index => "index",
             Generation::List => "list",
         };
-        format!("{}:{}:gen:{name}", self.0, escape(entity)).into()
+        self.key(entity, &[":gen:", name])
+    }
+
+    /// Every read makes some of these: one buffer, and no formatting.
+    fn key(&self, entity: &str, rest: &[&str]) -> Key {
+        let length = rest.iter().map(|part| part.len()).sum::<usize>();
+        let mut key = String::with_capacity(self.0.len() + 1 + 3 * entity.len() + length);
+        key.push_str(&self.0);
+        key.push(':');
+        escape_into(&mut key, entity);
+        rest.iter().for_each(|part| key.push_str(part));
+        key.into()
     }
 }
 

@@ -291,7 +291,7 @@ impl<'a> Event<'a> {
 /// Counts, logs, and tells the user's observer.
 #[derive(Default)]
 pub(crate) struct Witness {
-    entities: RwLock<HashMap<String, Arc<Counters>>>,
+    entities: RwLock<HashMap<String, Counters>>,
     round_trips: AtomicU64,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -315,7 +315,7 @@ impl Witness {
     /// The one road of every event.
     pub(crate) fn emit(&self, event: &Event<'_>) {
         if let Some(entity) = event.entity() {
-            self.counters(entity).count(event);
+            self.count(entity, event);
         }
         event.trace();
         if let Some(observer) = &self.observer {
@@ -340,16 +340,16 @@ impl Witness {
         }
     }
 
-    fn counters(&self, entity: &str) -> Arc<Counters> {
+    fn count(&self, entity: &str, event: &Event<'_>) {
         let entities = self.entities.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(counters) = entities.get(entity) {
-            return counters.clone();
+            return counters.count(event);
         }
         drop(entities);
         let mut entities = self
             .entities
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        entities.entry(entity.to_owned()).or_default().clone()
+        entities.entry(entity.to_owned()).or_default().count(event);
     }
 }

@@ -1,6 +1,7 @@
 //! Cached reads of rows and indexes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ use crate::config::Consistency;
 use crate::error::CacheError;
 use crate::fill::{Fetched, Payload, Request, Shape};
 use crate::invalidation::Invalidation;
-use crate::key::{Generation, KeyPart};
+use crate::key::{Generation, Key, KeyPart};
 use crate::observe::Event;
 
 /// The primary key of an entity.
@@ -208,43 +209,12 @@ async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     let meta = E::cached_meta();
-    let mut requests: Vec<(Request, Vec<Value>)> = Vec::new();
-    let mut unkeyed: Vec<Vec<Value>> = Vec::new();
-    let mut places: HashMap<(KeyPart, Vec<u8>), usize> = HashMap::new();
-    let mut parts: HashSet<KeyPart> = HashSet::new();
-    let mut order = Vec::with_capacity(pks.len());
-    for pk in pks {
-        let part = meta.key_part(&pk, site.backend);
-        let asked = asked(meta, &meta.primary_key, &pk, site);
-        // Two spellings that share a key cannot both be answered by its one entry.
-        order.push(match part.zip(asked) {
-            Some((part, asked)) => match places.get(&(part.clone(), asked.clone())) {
-                Some(place) => Slot::Keyed(*place),
-                None if !parts.insert(part.clone()) => {
-                    unkeyed.push(pk);
-                    Slot::Unkeyed(unkeyed.len() - 1)
-                }
-                None => {
-                    let key = site.space.row(&meta.name, &part);
-                    requests.push((
-                        Request {
-                            key,
-                            asked: asked.clone(),
-                            outdated: None,
-                        },
-                        pk,
-                    ));
-                    places.insert((part, asked), requests.len() - 1);
-                    Slot::Keyed(requests.len() - 1)
-                }
-            },
-            None => {
-                unkeyed.push(pk);
-                Slot::Unkeyed(unkeyed.len() - 1)
-            }
-        });
-    }
-    let (requests, pks): (Vec<Request>, Vec<Vec<Value>>) = requests.into_iter().unzip();
+    let RowPlan {
+        requests,
+        keyed: pks,
+        unkeyed,
+        order,
+    } = RowPlan::new(meta, site, pks);
     let keyed: Vec<Fetched<Row<E>>> = if requests.is_empty() {
         Vec::new()
     } else {
@@ -264,9 +234,69 @@ async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
         .collect())
 }
 
+/// How the rows of some primary keys are read.
+struct RowPlan {
+    /// Through the cache, each key once.
+    requests: Vec<Request>,
+    /// The primary keys of the requests.
+    keyed: Vec<Vec<Value>>,
+    /// From the database alone.
+    unkeyed: Vec<Vec<Value>>,
+    /// For each primary key asked for, where its row is to be found.
+    order: Vec<Slot>,
+}
+
 enum Slot {
     Keyed(usize),
     Unkeyed(usize),
+}
+
+impl RowPlan {
+    fn new(meta: &EntityMeta, site: &Site, pks: Vec<Vec<Value>>) -> Self {
+        let mut plan = Self {
+            requests: Vec::with_capacity(pks.len()),
+            keyed: Vec::with_capacity(pks.len()),
+            unkeyed: Vec::new(),
+            order: Vec::with_capacity(pks.len()),
+        };
+        let mut places: HashMap<KeyPart, usize> = HashMap::with_capacity(pks.len());
+        for pk in pks {
+            let part = meta.key_part(&pk, site.backend);
+            let asked = asked(meta, &meta.primary_key, &pk, site);
+            let slot = match part.zip(asked) {
+                None => plan.unkeyed(pk),
+                Some((part, asked)) => match places.entry(part) {
+                    Entry::Vacant(place) => {
+                        let key = site.space.row(&meta.name, place.key());
+                        place.insert(plan.requests.len());
+                        plan.keyed(pk, key, asked)
+                    }
+                    Entry::Occupied(place) if plan.requests[*place.get()].asked == asked => {
+                        Slot::Keyed(*place.get())
+                    }
+                    // Two spellings that share a key cannot both be answered by its one entry.
+                    Entry::Occupied(_) => plan.unkeyed(pk),
+                },
+            };
+            plan.order.push(slot);
+        }
+        plan
+    }
+
+    fn keyed(&mut self, pk: Vec<Value>, key: Key, asked: Vec<u8>) -> Slot {
+        self.keyed.push(pk);
+        self.requests.push(Request {
+            key,
+            asked,
+            outdated: None,
+        });
+        Slot::Keyed(self.requests.len() - 1)
+    }
+
+    fn unkeyed(&mut self, pk: Vec<Value>) -> Slot {
+        self.unkeyed.push(pk);
+        Slot::Unkeyed(self.unkeyed.len() - 1)
+    }
 }
 
 async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(

@@ -16,6 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Breaker {
     /// Set while not closed: the closed path takes no lock.
     tripped: AtomicBool,
+    /// Set by a failure and cleared by a success: one success after another takes no lock.
+    failing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -56,8 +58,12 @@ impl Breaker {
 
     /// Notes an answer.
     pub(crate) fn succeeded(&self) -> Option<Turned> {
+        if !self.failing.load(Ordering::Acquire) {
+            return None;
+        }
         let mut state = self.lock();
         *state = State::default();
+        self.failing.store(false, Ordering::Release);
         self.tripped
             .swap(false, Ordering::AcqRel)
             .then_some(Turned::Closed)
@@ -66,6 +72,7 @@ impl Breaker {
     /// Notes a failure.
     pub(crate) fn failed(&self) -> Option<Turned> {
         let mut state = self.lock();
+        self.failing.store(true, Ordering::Release);
         state.failures = state.failures.saturating_add(1);
         state.probing = false;
         if state.failures < FAILURES_TO_OPEN {

@@ -97,8 +97,8 @@ pub(super) fn load(script: &Script) -> Cmd {
 /// The command of an operation.
 pub(super) fn command(op: &Op) -> Cmd {
     match op {
-        Op::Read { key, field } => get(key.as_str(), &value_field(*field)),
-        Op::Peek { key } => get(key.as_str(), "g"),
+        Op::Read { key, field } => get(key.as_str(), value_field(*field).as_bytes()),
+        Op::Peek { key } => get(key.as_str(), b"g"),
         Op::Generation { key, fresh } => {
             let mut command = SCRIPTS.generation.on(key.as_str());
             command.arg(hex(*fresh));
@@ -151,9 +151,9 @@ pub(super) fn command(op: &Op) -> Cmd {
     }
 }
 
-fn get(key: &str, field: &str) -> Cmd {
-    let mut command = redis::cmd("HGET");
-    command.arg(key).arg(field);
+fn get(key: &str, field: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(3, 4 + key.len() + field.len());
+    command.arg("HGET").arg(key).arg(field);
     command
 }
 
