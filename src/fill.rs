@@ -73,6 +73,8 @@ pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>
 #[derive(Clone, Debug)]
 struct Landed {
     noted: Arc<Noted>,
+    /// As in [`Request`]: the lease is the key's, which may stand for other values as well.
+    asked: Vec<u8>,
     value: Arc<dyn Any + Send + Sync>,
 }
 
@@ -483,18 +485,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
                     _ => busy.push((position, Token::random(), noted.clone())),
                 }
             }
-            Acquired::Busy(other) => {
+            // While a generation is fenced, the load under way can be neither joined nor stored: to
+            // wait for it would put all readers in a queue.
+            Acquired::Busy(other) if noted.stand(self.shape.present_needs) => {
                 self.states[position] = State::Missed(Stale::Nothing);
                 busy.push((position, *other, noted.clone()));
             }
-            Acquired::Fenced | Acquired::Granted => {
-                self.cache.emit(&Event::Fenced {
-                    entity: self.shape.entity,
-                    reads: 1,
-                });
-                self.states[position] = State::Direct;
-            }
+            Acquired::Busy(_) | Acquired::Fenced | Acquired::Granted => self.fenced(position),
         }
+    }
+
+    fn fenced(&mut self, position: usize) {
+        self.cache.emit(&Event::Fenced {
+            entity: self.shape.entity,
+            reads: 1,
+        });
+        self.states[position] = State::Direct;
     }
 
     fn load_directly(&mut self, positions: impl Iterator<Item = usize>) {
@@ -543,6 +549,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let noted = noted?;
         let landed = Landed {
             noted: noted.clone(),
+            asked: self.requests[position].asked.clone(),
             value: value.clone(),
         };
         lease.flight.send_replace(Some(landed));
@@ -611,7 +618,12 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let run = self.cache.run(Some(self.shape.entity), batch).await;
         let Ok(replies) = run else { return };
-        leases.iter_mut().for_each(|lease| lease.held = None);
+        for (lease, reply) in leases.iter_mut().zip(&replies.items) {
+            // A fill that failed has not given its lease back.
+            if !matches!(reply, Reply::Failed(_)) {
+                lease.held = None;
+            }
+        }
         let count = |outcome| {
             replies
                 .items
@@ -629,45 +641,49 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
     }
 
-    /// Waits for the loads of others. A flight of this process is joined only if its lease stood
-    /// when we asked (it did: its token was the answer) and it had noted the same generations, all of
-    /// them standing.
+    /// Waits for the loads of others, together no longer than a lease lasts.
     async fn join(&mut self, busy: Vec<Busy>, pause: Duration) {
-        let mut polled = false;
-        for (position, lease, noted) in busy {
-            match self.cache.flights().find(lease) {
-                None if matches!(
-                    self.states[position],
-                    State::Missed(Stale::Sealed(_) | Stale::Corrupt)
-                ) => {}
-                None => polled = true,
-                Some(mut flight) => {
-                    let lands = flight.wait_for(Option::is_some);
-                    // A leader that failed drops its flight: ask again. One that hangs is outwaited.
-                    let Ok(Ok(landed)) =
-                        tokio::time::timeout(self.cache.settings().lease_ttl, lands).await
-                    else {
-                        continue;
-                    };
-                    let Some(landed) = landed.clone().filter(|landed| landed.noted == noted) else {
-                        continue;
-                    };
-                    let value = landed.value.downcast::<P>().ok();
-                    if let Some(value) =
-                        value.filter(|value| noted.stand(self.needs(value.is_present())))
-                    {
-                        self.cache.emit(&Event::Coalesced {
-                            entity: self.shape.entity,
-                            reads: 1,
-                        });
-                        self.states[position] = State::Done(Fetched { value, seal: None });
-                    }
-                }
-            }
+        let deadline = Instant::now() + self.cache.settings().lease_ttl;
+        let mut wait = false;
+        for busy in busy {
+            wait |= !self.join_one(busy, deadline).await;
         }
-        if polled {
+        if wait {
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether there is no more to wait for. A flight of this process is joined only if its lease
+    /// stood when we asked (it did: its token was the answer), it was asked for the same, and it had
+    /// noted the same generations, all of them standing.
+    async fn join_one(&mut self, (position, lease, noted): Busy, deadline: Instant) -> bool {
+        let Some(mut flight) = self.cache.flights().find(lease) else {
+            return matches!(
+                self.states[position],
+                State::Missed(Stale::Sealed(_) | Stale::Corrupt)
+            );
+        };
+        let lands = flight.wait_for(Option::is_some);
+        // A leader that failed drops its flight: ask again. One that hangs is outwaited.
+        let Ok(Ok(landed)) = tokio::time::timeout_at(deadline, lands).await else {
+            return false;
+        };
+        let asked = &self.requests[position].asked;
+        let same = |landed: &Landed| landed.noted == noted && landed.asked == *asked;
+        let value = landed.clone().filter(same);
+        let Some(value) = value.and_then(|landed| landed.value.downcast::<P>().ok()) else {
+            return false;
+        };
+        if noted.stand(self.needs(value.is_present())) {
+            self.cache.emit(&Event::Coalesced {
+                entity: self.shape.entity,
+                reads: 1,
+            });
+            self.states[position] = State::Done(Fetched { value, seal: None });
+        } else {
+            self.fenced(position);
+        }
+        true
     }
 
     fn finish(self) -> Vec<Fetched<P>> {

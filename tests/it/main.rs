@@ -5,6 +5,7 @@ mod entities;
 mod outages;
 mod races;
 mod reads;
+mod review;
 mod servers;
 mod support;
 mod text_keys;
