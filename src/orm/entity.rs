@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sea_orm::sea_query::{Condition, FromValueTuple, IntoValueTuple, Value, ValueTuple};
+use sea_orm::sea_query::{Condition, IntoValueTuple, Value};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
     PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter, QueryOrder, Select, TryIntoModel,
@@ -182,11 +182,19 @@ pub async fn get<E: CachedEntity, C: ConnectionTrait>(
     pk: PrimaryKeyOf<E>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    let Some(site) = reading_site(db, E::cached_meta()) else {
-        return Ok(E::find_by_id(pk).one(db).await?.map(Arc::new));
+    row_at::<E, C>(values(pk), db).await
+}
+
+/// One row by the values of its primary key, which may be of other types than the key's columns.
+pub(crate) async fn row_at<E: CachedEntity, C: ConnectionTrait>(
+    pk: Vec<Value>,
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, DbErr> {
+    let rows = match reading_site(db, E::cached_meta()) {
+        Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
+        None => load_rows::<E, C>(&[&pk], db).await,
     };
-    let mut rows = rows_at::<E, C>(&site, vec![values(pk)], db).await?;
-    Ok(rows.pop().flatten())
+    Ok(rows?.pop().flatten())
 }
 
 #[doc(hidden)]
@@ -310,13 +318,21 @@ fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
 /// This many keys go into one query: well under every database's limit of parameters.
 const KEYS_PER_QUERY: usize = 1_000;
 
+/// The same for keys of several columns. Their condition is as deep a tree as there are keys, and
+/// SQLite takes none deeper than 1,000, nor does the stack of whoever builds it.
+const COMPOSITE_KEYS_PER_QUERY: usize = 100;
+
 /// Rows by primary key from the database, in the order asked.
 async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
     pks: &[&[Value]],
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     let mut found = Vec::with_capacity(pks.len());
-    for chunk in pks.chunks(KEYS_PER_QUERY) {
+    let size = match E::cached_meta().primary_key[..] {
+        [_] => KEYS_PER_QUERY,
+        _ => COMPOSITE_KEYS_PER_QUERY,
+    };
+    for chunk in pks.chunks(size) {
         let rows = E::find().filter(pk_filter::<E>(chunk)).all(db).await?;
         let rows: Vec<(Vec<Value>, Arc<E::Model>)> = rows
             .into_iter()
@@ -615,25 +631,6 @@ pub(crate) fn is_primary_key<R: CachedEntity>(columns: &[String]) -> bool {
             .iter()
             .zip(columns)
             .all(|(position, column)| meta.columns[*position].name == *column)
-}
-
-/// The primary key of these values; `None` if one is NULL.
-pub(crate) fn typed_pk<E: EntityTrait>(mut values: Vec<Value>) -> Option<PrimaryKeyOf<E>> {
-    if values.iter().any(|value| *value == value.as_null()) {
-        return None;
-    }
-    let third = if values.len() == 3 {
-        values.pop()
-    } else {
-        None
-    };
-    let tuple = match (&mut values[..], third) {
-        ([one], None) => ValueTuple::One(one.clone()),
-        ([one, two], None) => ValueTuple::Two(one.clone(), two.clone()),
-        ([one, two], Some(three)) => ValueTuple::Three(one.clone(), two.clone(), three),
-        _ => ValueTuple::Many(values),
-    };
-    Some(PrimaryKeyOf::<E>::from_value_tuple(tuple))
 }
 
 #[doc(hidden)]
