@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::config::{PlainTransactions, WritePolicy};
+use crate::config::{LONGEST, PlainTransactions, WritePolicy};
 use crate::error::CacheError;
 use crate::observe::{Observer, Witness};
 use crate::store::{MemoryStore, Store};
@@ -182,11 +182,12 @@ impl CacheBuilder {
             self.connect_timeout.unwrap_or(Duration::MAX),
         )?;
         let store = self.open().await?;
-        Ok(Cache::new(
-            store,
-            self.settings,
-            Witness::new(self.observer),
-        ))
+        let settings = Settings {
+            lease_ttl: self.settings.lease_ttl.min(LONGEST),
+            fence_ttl: self.settings.fence_ttl.min(LONGEST),
+            ..self.settings
+        };
+        Ok(Cache::new(store, settings, Witness::new(self.observer)))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, CacheError> {
