@@ -4,6 +4,7 @@
 mod built;
 mod properties;
 mod selects;
+mod truth;
 mod writes;
 
 use std::sync::OnceLock;
