@@ -5,6 +5,8 @@ mod built;
 mod properties;
 mod selects;
 mod truth;
+// One case a line.
+#[rustfmt::skip]
 mod writes;
 
 use std::sync::OnceLock;
