@@ -1,4 +1,64 @@
-//! Cached, always-fresh reads for SeaORM 2 over Redis or Valkey.
+//! Cached reads for SeaORM 2 over Redis or Valkey, that are never stale after a write was acknowledged.
+//!
+//! Derive [`CachedEntity`](derive@CachedEntity) on a model, [attach](Cache::attach) a database connection to a
+//! [`Cache`], and read through the functions that the derive adds to the entity. Writes through the
+//! [`CachedConnection`] invalidate by themselves: single saves, bulk statements, raw SQL, and transactions, exactly at
+//! their commit.
+//!
+//! ```no_run
+//! use sea_orm::{ActiveModelTrait, Database, EntityTrait, IntoActiveModel, QueryOrder, QuerySelect, Set, TransactionTrait};
+//! use sea_orm_cache::{Cache, QueryCache};
+//!
+//! mod city {
+//!     use sea_orm::entity::prelude::*;
+//!     use sea_orm_cache::CachedEntity;
+//!
+//!     #[sea_orm::model]
+//!     #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+//!     #[sea_orm(table_name = "city")]
+//!     #[cached(ttl = "10m")]
+//!     pub struct Model {
+//!         #[sea_orm(primary_key)]
+//!         pub id: i64,
+//!         #[cached(index)]
+//!         pub country_id: i64,
+//!         #[sea_orm(unique)]
+//!         pub slug: String,
+//!         pub population: i64,
+//!     }
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::builder().redis("redis://127.0.0.1/").build().await?; // or Cache::in_memory()
+//! let db = cache.attach(Database::connect("postgres://localhost/app").await?);
+//!
+//! let city = city::Entity::cached_get(362, &db).await?;
+//! let paris = city::Entity::cached_find_by_slug("paris", &db).await?;
+//! let french = city::Entity::cached_find_by_country_id(75, &db).await?;
+//! let largest = city::Entity::find().order_by_desc(city::Column::Population).limit(20).cached().all(&db).await?;
+//!
+//! // To change a row, read it afresh: a cached one is shared, and another writer may be ahead of it.
+//! let txn = db.begin().await?;
+//! let mut city = city::Entity::find_by_id(362).one(&txn).await?.ok_or("no such city")?.into_active_model();
+//! city.population = Set(2_200_000);
+//! city.update(&txn).await?;
+//! txn.commit().await?; // from here on nobody reads the old row
+//! # Ok(()) }
+//! ```
+//!
+//! # Consistency
+//! A cached read that begins after a write was acknowledged returns that write or a later one, in every process that
+//! shares the cache, for all writes that go through the library. Reads inside a transaction never use the cache. What
+//! is evicted, expired or lost is a miss and never an old value. `CONSISTENCY.md` in the repository says why this
+//! holds, and lists every known way in which an invalidation can be lost, with its bound.
+//!
+//! # Errors
+//! Cached reads return SeaORM's [`DbErr`](sea_orm::DbErr): only the database can fail them. When the cache is away the
+//! database answers, and writes do as their [`WritePolicy`] says.
+//!
+//! # Features
+//! - `redis` (default): the Redis and Valkey store.
+//! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
 mod cache;
@@ -42,3 +102,8 @@ pub mod __private {
     pub use crate::orm::meta::{Registration, entity_meta};
     pub use crate::orm::query::{related, related_one};
 }
+
+// The README's examples, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,7 +25,7 @@ mirror() {
 mirror="${DEBIAN_MIRROR:-$(mirror)}"
 [ -n "$mirror" ] || { echo "no Debian mirror found in apt's sources: set DEBIAN_MIRROR" >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "building images needs root" >&2; exit 2; }
-command -v mmdebstrap >/dev/null || apt-get install -y --no-install-recommends mmdebstrap >/dev/null
+command -v mmdebstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null; }
 tmp="$(mktemp -d)"; trap 'rm -rf "$tmp"' EXIT
 
 # Runs inside mmdebstrap, on the unpacked packages. No maintainer script runs (variant=extract), so accounts are made

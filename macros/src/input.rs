@@ -105,8 +105,31 @@ pub fn parse(input: &DeriveInput, errors: &mut Errors) -> Option<Model> {
         .iter()
         .filter_map(|field| Field::parse(field, errors))
         .collect();
+    if names_its_table(&input.attrs) && !fields.iter().any(|field| field.primary_key) {
+        let message = "`Model` has no primary key, and rows are cached by it: mark a field with \
+             `#[sea_orm(primary_key)]`";
+        errors.at(&input.ident, message);
+        return None;
+    }
     let indexes = Indexes::collect(&fields, &options.composites, errors);
     Some(Model { options, indexes })
+}
+
+/// Whether this is a format of SeaORM's in which the model's fields name the primary key: in the
+/// expanded format an enum does.
+fn names_its_table(attrs: &[Attribute]) -> bool {
+    let mut found = false;
+    for attr in attrs.iter().filter(|attr| attr.path().is_ident("sea_orm")) {
+        // SeaORM reports what it does not understand.
+        let _ = attr.parse_nested_meta(|meta| {
+            found |= meta.path.is_ident("table_name");
+            if meta.input.peek(Token![=]) {
+                meta.value()?.parse::<syn::Expr>()?;
+            }
+            Ok(())
+        });
+    }
+    found
 }
 
 /// The mistakes of a `ModelEx`, the twin that `#[sea_orm::model]` makes of a model with its relations:

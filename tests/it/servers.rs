@@ -1,12 +1,15 @@
 //! The servers that the other tests stand on.
 
-use std::io::ErrorKind;
+use std::env;
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::Value;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{self, Proxy, RedisServer};
 
@@ -64,6 +67,75 @@ async fn a_paused_redis_is_silent_until_it_is_resumed() {
 async fn a_paused_redis_can_be_dropped() {
     let server = support::redis().await;
     server.pause().await;
+}
+
+/// Set in a process that starts servers and then waits to be killed, or for the end of its input.
+const WAIT_TO_BE_KILLED: &str = "TEST_WAIT_TO_BE_KILLED";
+
+/// The other side of the next test; by itself it does nothing.
+#[tokio::test]
+async fn a_process_that_waits_to_be_killed() {
+    if env::var(WAIT_TO_BE_KILLED).is_err() {
+        return;
+    }
+    let (redis, file) = (support::redis().await, support::sqlite().await);
+    let postgres = support::postgres().await;
+    let folder = file
+        .url()
+        .trim_start_matches("sqlite://")
+        .split("/db.sqlite")
+        .next()
+        .unwrap();
+    let at = postgres.url().split(['@', '/']).nth(3).unwrap();
+    println!("\nservers {} {at} {folder}", redis.addr());
+    io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_killed_process() {
+    let mut process = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "servers::a_process_that_waits_to_be_killed",
+            "--nocapture",
+        ])
+        .env(WAIT_TO_BE_KILLED, "1")
+        .env_remove("TEST_REDIS_URL")
+        .env_remove("TEST_POSTGRES_URL")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let line = lines
+        .find(|line| line.starts_with("servers "))
+        .expect("it starts servers");
+    let [_, redis, postgres, folder] = line.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{line}")
+    };
+    for address in [redis, postgres] {
+        TcpStream::connect(address).await.unwrap();
+    }
+
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let folder = PathBuf::from(folder);
+    let gone = async {
+        for address in [redis, postgres] {
+            while TcpStream::connect(address).await.is_ok() {
+                sleep(SILENCE / 10).await;
+            }
+        }
+        while folder.exists() {
+            sleep(SILENCE / 10).await;
+        }
+    };
+    timeout(Duration::from_secs(30), gone)
+        .await
+        .expect("servers and folder go with the process");
 }
 
 async fn one_table_per_database(first: DatabaseConnection, second: DatabaseConnection) {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testcontainers::bollard::models::PortBinding;
-use testcontainers::core::IntoContainerPort;
+use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt, TestcontainersError,
@@ -20,7 +20,7 @@ const ENGINE_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server. To be used and dropped on the servers' own runtime.
 #[derive(Debug)]
-pub struct Container(ContainerAsync<GenericImage>);
+pub struct Container(Box<ContainerAsync<GenericImage>>);
 
 /// The engine's version, if one answers.
 pub fn engine_version() -> Option<String> {
@@ -48,14 +48,16 @@ impl Container {
         keeper::expect_containers();
         let image = image(kind);
         let started = request(kind, &image, port).start().await;
-        started.map(Container).map_err(|error| {
-            format!(
-                "no container of {image}: {error}\n\
+        started
+            .map(|container| Container(Box::new(container)))
+            .map_err(|error| {
+                format!(
+                    "no container of {image}: {error}\n\
                  `docker pull {image}` or `.ci/images/build.sh {image}` provides the image, \
                  TEST_{}_IMAGE names another, TEST_SERVERS=local does without Docker",
-                kind.name()
-            )
-        })
+                    kind.name()
+                )
+            })
     }
 
     /// Ends the server at once; its files stay.
@@ -115,7 +117,7 @@ fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage>
             ],
         ),
     };
-    GenericImage::new(name, tag)
+    let request = GenericImage::new(name, tag)
         .with_cmd(command.iter().copied())
         .with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust")
         .with_env_var("MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "1")
@@ -131,5 +133,11 @@ fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage>
                 format!("{inner}/tcp"),
                 Some(vec![binding]),
             )]));
-        })
+        });
+    // A database in memory starts sooner, and goes at once. Redis's stays on disk: a restart finds what SAVE wrote.
+    match kind {
+        Kind::Redis => request,
+        Kind::Postgres => request.with_mount(Mount::tmpfs_mount("/var/lib/postgresql/data")),
+        Kind::Mariadb => request.with_mount(Mount::tmpfs_mount("/var/lib/mysql")),
+    }
 }

@@ -9,15 +9,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 
 /// The label of this process's containers. Its value is random: a process id comes again.
 pub const LABEL: &str = "sea-orm-cache-it";
 
-/// `$1` is the folder, `$2` the label. Lines: `pid SIGNAL GROUP`, `gone GROUP`, `docker`.
+/// `$1` is the folder, `$2` the label. Lines: `pid SIGNAL GROUP` (0: let it finish), `gone GROUP`, `docker`.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
+PATH=$PATH:/usr/bin:/bin
 groups= docker=
 while read -r what a b; do
   case $what in
@@ -27,7 +28,7 @@ while read -r what a b; do
   esac
 done
 for g in $groups; do kill -s "${g%:*}" -- "-${g#*:}"; done
-tries=50
+tries=100
 for g in $groups; do
   while [ $tries -gt 0 ] && kill -s 0 -- "-${g#*:}"; do sleep 0.1; tries=$((tries - 1)); done
   kill -s KILL -- "-${g#*:}"
@@ -45,13 +46,22 @@ done
 struct Keeper {
     folder: PathBuf,
     id: String,
-    pipe: ChildStdin,
+    shell: Child,
+}
+
+impl Keeper {
+    fn pipe(&self) -> &ChildStdin {
+        self.shell
+            .stdin
+            .as_ref()
+            .expect("it is piped, and never taken")
+    }
 }
 
 static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
     let id = format!("{:016x}", fastrand::u64(..));
     let folder = fast_folder().join(format!("{LABEL}-{id}"));
-    let mut shell = Command::new("/bin/sh")
+    let shell = Command::new("/bin/sh")
         .args(["-c", SCRIPT, "sh"])
         .arg(&folder)
         .arg(format!("{LABEL}={id}"))
@@ -62,9 +72,8 @@ static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
         .process_group(0)
         .spawn()
         .expect("/bin/sh starts");
-    let pipe = shell.stdin.take().expect("its input is piped");
     make_folder(&folder);
-    Keeper { folder, id, pipe }
+    Keeper { folder, id, shell }
 });
 
 /// In memory if there is room (MariaDB starts in a fifth of the time), else where temporary files go.
@@ -110,7 +119,7 @@ pub fn expect_containers() {
     tell("docker");
 }
 
-/// A command whose whole process group is ended by `signal` when this process ends. It runs in `folder`, where its
+/// A command whose whole process group gets `signal` when this process ends, and SIGKILL ten seconds later. It runs in `folder`, where its
 /// output goes to the file `log`.
 ///
 /// The child itself reports its id before it becomes the program, so that no moment is without a keeper.
@@ -121,7 +130,7 @@ pub fn guarded(signal: &str, program: &Path, folder: &Path) -> Command {
         .open(folder.join("log"))
         .expect("a log can be opened");
     let pipe = KEEPER
-        .pipe
+        .pipe()
         .as_fd()
         .try_clone_to_owned()
         .expect("a pipe can be cloned");
@@ -147,5 +156,5 @@ pub fn gone(pid: u32) {
 
 fn tell(line: &str) {
     // One write: lines of other processes do not get in between.
-    let _ = (&KEEPER.pipe).write_all(format!("{line}\n").as_bytes());
+    let _ = KEEPER.pipe().write_all(format!("{line}\n").as_bytes());
 }

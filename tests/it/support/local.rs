@@ -142,7 +142,7 @@ fn program(kind: Kind) -> Result<PathBuf, String> {
             let (name, package) = match kind {
                 Kind::Redis => ("Redis", "redis-server"),
                 Kind::Postgres => ("Postgres", "postgresql"),
-                Kind::Mariadb => ("MariaDB", "mariadb-server"),
+                Kind::Mariadb => ("MariaDB", "mariadb-server-core mariadb-client-core"),
             };
             format!(
                 "no {name} server for the tests. One of these provides it:\n\
@@ -198,7 +198,8 @@ fn prepare_postgres(program: &Path, folder: &Path, data: &Path) -> Result<(), St
         .canonicalize()
         .map_err(|e| e.to_string())?
         .with_file_name("initdb");
-    let mut command = keeper::guarded("KILL", &initdb, folder);
+    // Not to be interrupted: its servers would leave their shared memory behind.
+    let mut command = keeper::guarded("0", &initdb, folder);
     command.args(["--no-sync", "--auth=trust", "--username=postgres"]);
     command
         .args(["--locale=C", "--encoding=UTF8", "-D"])
@@ -251,17 +252,12 @@ fn spawn(kind: Kind, program: &Path, folder: &Path, port: u16) -> io::Result<Chi
     };
     let mut command = keeper::guarded(signal, program, folder);
     command.args(arguments(kind, folder, port));
-    match kind {
-        Kind::Mariadb if is_root() => {
-            command.arg("--user=root");
-        }
-        Kind::Mariadb if name_of(program) == "mysqld" => {
-            command.arg("--mysqlx=OFF");
-        }
-        Kind::Postgres if is_root() => {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        _ => {}
+    if is_root() {
+        match kind {
+            Kind::Redis => &mut command,
+            Kind::Postgres => command.uid(NOBODY).gid(NOBODY),
+            Kind::Mariadb => command.arg("--user=root"),
+        };
     }
     command.spawn()
 }
@@ -281,7 +277,7 @@ fn arguments(kind: Kind, folder: &Path, port: u16) -> Vec<String> {
         Kind::Mariadb => format!(
             "--no-defaults --datadir={data} --socket={data}/sock --pid-file={data}/pid --port={port} \
              --bind-address=127.0.0.1 --max-connections=300 --innodb-flush-log-at-trx-commit=0 \
-             --innodb-use-native-aio=0 --tmpdir={data}"
+             --innodb-use-native-aio=0 --tmpdir={data} --secure-file-priv={data} --loose-mysqlx=OFF"
         ),
     };
     let mut arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();

@@ -119,7 +119,7 @@ impl Drop for Server {
 
 impl Host {
     async fn start(kind: Kind, port: u16) -> Result<Self, String> {
-        match *BACKEND {
+        match BACKEND.clone()? {
             Backend::Docker => Container::start(kind, port).await.map(Host::Docker),
             Backend::Local => {
                 let started = tokio::task::spawn_blocking(move || Process::start(kind, port));
