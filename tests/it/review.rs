@@ -504,3 +504,18 @@ async fn the_futures_are_of_moderate_size() {
     ];
     assert!(sizes.iter().all(|size| *size < 8 << 10), "{sizes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_keys_are_not_taken_for_a_slow_cache() {
+    let world = World::new(Sql::Sqlite, Place::Redis).await;
+    let url = world.redis.as_ref().unwrap().url();
+    let cache = Cache::builder().redis(url).build().await.unwrap();
+    let db = cache.attach(world.database.connect().await);
+    for misses in [40_000, 0] {
+        let before = cache.stats().entity("city").misses;
+        let rows = city::Entity::cached_get_many(0..40_000, &db).await;
+        assert!(rows.unwrap().iter().all(Option::is_none));
+        assert_eq!(cache.stats().entity("city").misses - before, misses);
+    }
+    assert_eq!(cache.stats().entity("city").errors, 0);
+}
