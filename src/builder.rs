@@ -102,8 +102,8 @@ impl CacheBuilder {
         self
     }
 
-    /// How long a request to the cache may take before the database answers instead.
-    /// Defaults to 250 ms.
+    /// How long a request to the cache, of up to 2,000 keys, may take before the database answers
+    /// instead. Defaults to 250 ms.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = Some(timeout);
         self
