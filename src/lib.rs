@@ -67,6 +67,7 @@ mod config;
 mod envelope;
 mod error;
 mod fill;
+mod flight;
 mod invalidation;
 mod journal;
 mod key;
