@@ -343,8 +343,13 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
             found.push(Some(row.clone()));
             continue;
         }
+        let (meta, backend) = (E::cached_meta(), db.get_database_backend());
+        let parts: HashSet<Option<KeyPart>> = rows
+            .iter()
+            .map(|(key, _)| meta.key_part(key, backend))
+            .collect();
         for pk in chunk {
-            let exact = find_row(&rows, pk, db.get_database_backend(), E::cached_meta());
+            let exact = find_row(&rows, &parts, pk, || meta.key_part(pk, backend));
             found.push(match exact {
                 Match::Exact(row) => Some(row),
                 Match::None => None,
@@ -362,27 +367,26 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
 enum Match<M> {
     Exact(Arc<M>),
     None,
-    /// No row has exactly this key, and some row has one that the database may call equal.
+    /// No row has exactly this key, and some row may have one that the database calls equal.
     Unsure,
 }
 
+/// Keys that the database calls equal share a part. Of a key without one nothing is known.
 fn find_row<M>(
     rows: &[(Vec<Value>, Arc<M>)],
+    parts: &HashSet<Option<KeyPart>>,
     pk: &[Value],
-    backend: sea_orm::DbBackend,
-    meta: &EntityMeta,
+    part: impl FnOnce() -> Option<KeyPart>,
 ) -> Match<M> {
     if let Some((_, row)) = rows.iter().find(|(key, _)| key == pk) {
         return Match::Exact(row.clone());
     }
-    let folded = meta
-        .kinds(&meta.primary_key)
-        .any(|kind| kind.is_folded(backend));
-    let unkeyed = meta.key_part(pk, backend).is_none();
-    if rows.is_empty() || !(folded || unkeyed) {
-        Match::None
-    } else {
+    let part = part();
+    let equal = part.is_none() || parts.contains(&None) || parts.contains(&part);
+    if equal && !rows.is_empty() {
         Match::Unsure
+    } else {
+        Match::None
     }
 }
 

@@ -391,9 +391,6 @@ async fn the_longest_times_are_times_like_others() {
     }
     rename(1, "new").update(&db).await.unwrap();
     assert_eq!(name_at(1, &db).await, "new");
-    db.install_default();
-    rename(1, "newer").update(&world.raw).await.unwrap();
-    assert_eq!(name_at(1, &db).await, "newer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -413,4 +410,97 @@ async fn an_observer_that_panics_loses_no_invalidation() {
     rename(1, "new").update(&db).await.unwrap();
     assert!(cache.stats().undelivered > 0);
     assert_eq!(name_at(1, &db).await, "new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn absent_text_keys_cost_no_query_each() {
+    let world = sqlite_memory().await;
+    let row = |id: &str| word::ActiveModel {
+        id: Set(id.to_owned()),
+        kind: Set("k".to_owned()),
+        meaning: Set(id.to_owned()),
+    };
+    world.seed([row("a"), row("b"), row("C")]).await;
+    let many = word::Entity::cached_get_many(["a", "x", "b", "y"], &world.db);
+    let (rows, cost) = world.cost(many).await;
+    let found: Vec<_> = rows.unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(found, [true, false, true, false]);
+    assert_eq!(cost.statements, 1);
+    // `c` may be `C`: the database tells.
+    let many = word::Entity::cached_get_many(["C", "c"], &world.db).await;
+    assert_eq!(many.unwrap().iter().flatten().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_and_misses_are_all_lookups_on_every_road() {
+    let world = sqlite_memory().await;
+    seed(&world).await;
+    let lookups = || {
+        let stats = world.stats("city");
+        stats.hits + stats.misses
+    };
+    let db = &world.db;
+    // Cold, warm, twice the same key, an index and its row, a select.
+    for _ in 0..2 {
+        let before = lookups();
+        city::Entity::cached_get(1, db).await.unwrap();
+        assert_eq!(lookups() - before, 1);
+        city::Entity::cached_get_many([1, 2, 2, 99], db)
+            .await
+            .unwrap();
+        assert_eq!(lookups() - before, 4);
+        city::Entity::cached_all(db).await.unwrap();
+        assert_eq!(lookups() - before, 5);
+    }
+    // What cannot be keyed.
+    let before = lookups();
+    city::Entity::cached_find_by_slug("gr\u{fc}n", db)
+        .await
+        .unwrap();
+    assert_eq!(lookups() - before, 1);
+    // The store fails, and then is bypassed.
+    for fails in [(|_| true) as fn(&Op) -> bool, |op| {
+        matches!(op, Op::Settle { .. })
+    }] {
+        world.store.fail(fails);
+        rename(1, "new").update(db).await.unwrap();
+        let before = lookups();
+        city::Entity::cached_get_many([1, 2], db).await.unwrap();
+        assert_eq!(lookups() - before, 2);
+        world.store.heal();
+        until(async || world.cache.stats().undelivered == 0).await;
+    }
+    // Those who join a load.
+    let gate = world.store.close_before(is_fill);
+    let before = lookups();
+    let readers: Vec<_> = (0..20)
+        .map(|_| {
+            let db = world.db.clone();
+            tokio::spawn(async move { name_at(3, &db).await })
+        })
+        .collect();
+    gate.arrived().await;
+    gate.open();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), "ROME");
+    }
+    assert_eq!(lookups() - before, 20);
+}
+
+#[tokio::test]
+async fn the_futures_are_of_moderate_size() {
+    let world = sqlite_memory().await;
+    let (db, all) = (
+        &world.db,
+        sea_orm_cache::QueryCache::cached(city::Entity::find()),
+    );
+    let sizes = [
+        size_of_val(&city::Entity::cached_get(1, db)),
+        size_of_val(&city::Entity::cached_get_many([1], db)),
+        size_of_val(&city::Entity::cached_find_by_slug("a", db)),
+        size_of_val(&all.all(db)),
+        size_of_val(&all.page(0, 1, db)),
+        size_of_val(&rename(1, "a").update(db)),
+    ];
+    assert!(sizes.iter().all(|size| *size < 8 << 10), "{sizes:?}");
 }
