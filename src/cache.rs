@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::builder::{CacheBuilder, Settings};
 use crate::config::{PlainTransactions, WritePolicy};
 use crate::error::CacheError;
-use crate::fill::Flights;
+use crate::flight::Flights;
 use crate::invalidation::Invalidation;
 use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};

@@ -1,23 +1,22 @@
-//! Looking up, loading and filling: leases across processes, flights within this one.
+//! Looking up, loading and filling.
 //!
 //! A read is at most three requests: look up; note the generations and ask for leases; fill. What is
 //! noted is noted *before* the database is read, and a value is valid only while all of it stands.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sea_orm::DbErr;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
 use crate::envelope::{Envelope, Noted, dependencies_id, seal};
+use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Replies, Reply, Token};
@@ -63,82 +62,6 @@ pub(crate) struct Fetched<P> {
     pub(crate) value: Arc<P>,
     /// The seal of a value that came from the store.
     pub(crate) seal: Option<u64>,
-}
-
-/// The loads under way in this process, by their lease.
-#[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>);
-
-/// A finished load.
-#[derive(Clone, Debug)]
-struct Landed {
-    noted: Arc<Noted>,
-    /// As in [`Request`]: the lease is the key's, which may stand for other values as well.
-    asked: Vec<u8>,
-    value: Arc<dyn Any + Send + Sync>,
-}
-
-impl Flights {
-    fn take_off(&self, lease: Token) -> watch::Sender<Option<Landed>> {
-        let (sender, receiver) = watch::channel(None);
-        self.lock().insert(lease, receiver);
-        sender
-    }
-
-    fn find(&self, lease: Token) -> Option<watch::Receiver<Option<Landed>>> {
-        self.lock().get(&lease).cloned()
-    }
-
-    fn land(&self, lease: Token) {
-        self.lock().remove(&lease);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Token, watch::Receiver<Option<Landed>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The lease that one request asks for, and the flight that others may join while it is held.
-///
-/// Dropped without a fill (an error, a panic, a caller that went away), it gives the lease back.
-struct Lease<'c> {
-    cache: &'c Cache,
-    token: Token,
-    flight: watch::Sender<Option<Landed>>,
-    /// The entry, once the lease is granted.
-    held: Option<(Key, Fingerprint)>,
-}
-
-impl<'c> Lease<'c> {
-    fn new(cache: &'c Cache) -> Self {
-        let token = Token::random();
-        // The flight is there before the lease is asked for, so that whoever meets the lease finds it.
-        let flight = cache.flights().take_off(token);
-        Self {
-            cache,
-            token,
-            flight,
-            held: None,
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.cache.flights().land(self.token);
-        let (Some((key, field)), Ok(runtime)) =
-            (self.held.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        let (cache, lease) = (self.cache.clone(), self.token);
-        runtime.spawn(async move {
-            // A failure costs the others the lease's life, nothing more.
-            let _ = cache
-                .run(None, vec![Op::Release { key, field, lease }])
-                .await;
-        });
-    }
 }
 
 /// How far one request has come.

@@ -11,9 +11,9 @@ use sea_orm::{
 };
 
 use super::effects::reads;
-use super::entity::{
-    CachedEntity, Rows, find_index, index_on, is_primary_key, reading_site, row_at,
-};
+use super::entity::{CachedEntity, Rows, reading_site};
+use super::index::{find_index, index_on, is_primary_key};
+use super::rows::row_at;
 use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;

@@ -8,6 +8,7 @@ mod races;
 mod reads;
 mod review;
 mod servers;
+mod stress;
 mod support;
 mod text_keys;
 mod ui;
