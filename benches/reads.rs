@@ -419,7 +419,11 @@ impl Contest {
         }
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); self.contestants.len()];
         for round in 0..plan.rounds {
-            for (place, (_, work)) in self.contestants.iter().enumerate() {
+            // What ran just before has its effect on what runs now.
+            let mut places: Vec<usize> = (0..sizes.len()).collect();
+            fastrand::shuffle(&mut places);
+            for place in places {
+                let (_, work) = &self.contestants[place];
                 let took = self.time(work, round, sizes[place]).await?;
                 times[place].push(took.as_secs_f64() / (sizes[place] * self.in_flight) as f64);
             }

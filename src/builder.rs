@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::config::{PlainTransactions, WritePolicy};
+use crate::config::{LONGEST, PlainTransactions, WritePolicy};
 use crate::error::CacheError;
 use crate::observe::{Observer, Witness};
 use crate::store::{MemoryStore, Store};
@@ -102,8 +102,8 @@ impl CacheBuilder {
         self
     }
 
-    /// How long a request to the cache may take before the database answers instead.
-    /// Defaults to 250 ms.
+    /// How long a request to the cache, of up to 2,000 keys, may take before the database answers
+    /// instead. Defaults to 250 ms.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = Some(timeout);
         self
@@ -182,11 +182,12 @@ impl CacheBuilder {
             self.connect_timeout.unwrap_or(Duration::MAX),
         )?;
         let store = self.open().await?;
-        Ok(Cache::new(
-            store,
-            self.settings,
-            Witness::new(self.observer),
-        ))
+        let settings = Settings {
+            lease_ttl: self.settings.lease_ttl.min(LONGEST),
+            fence_ttl: self.settings.fence_ttl.min(LONGEST),
+            ..self.settings
+        };
+        Ok(Cache::new(store, settings, Witness::new(self.observer)))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, CacheError> {

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::builder::{CacheBuilder, Settings};
 use crate::config::{PlainTransactions, WritePolicy};
 use crate::error::CacheError;
-use crate::fill::Flights;
+use crate::flight::Flights;
 use crate::invalidation::Invalidation;
 use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
@@ -115,7 +115,12 @@ impl Cache {
 
     /// Whether this process must leave the cache alone for any of these keys.
     pub(crate) fn bypasses<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> bool {
-        self.0.journal.holds(keys)
+        let held = self.0.journal.holds(keys);
+        if held {
+            // Who delivered may have ended with its runtime.
+            self.deliver();
+        }
+        held
     }
 
     /// Asks the store to look at the root generation again.
@@ -176,24 +181,26 @@ impl Cache {
         }
     }
 
-    /// Runs `work` and renews the fences while it takes long.
+    /// Runs `work` and renews the fences while it takes long. `work` does not wait for a renewal; one
+    /// that is cut off may at worst leave a fence behind, which expires.
     async fn renewing<T>(
         &self,
         invalidation: &Invalidation,
         writer: Token,
         work: impl Future<Output = T>,
     ) -> T {
-        tokio::pin!(work);
         let every = self.0.settings.fence_ttl / 3;
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                () = tokio::time::sleep(every) => {
-                    // A renewal that fails leaves the fence as it was: it is tried again in time.
-                    let _ = self.0.run(self.fence_ops(invalidation, writer)).await;
-                }
+        let renewals = async {
+            loop {
+                tokio::time::sleep(every).await;
+                // One that fails leaves the fence as it was: it is tried again in time.
+                let _ = self.0.run(self.fence_ops(invalidation, writer)).await;
             }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = renewals => never,
         }
     }
 
@@ -288,12 +295,17 @@ impl Cache {
 
     /// Keeps keys until the store has been told that they are stale.
     fn journal(&self, keys: impl IntoIterator<Item = Key>) {
-        let deliver = self.0.journal.add(keys);
+        self.0.journal.add(keys);
+        self.deliver();
         self.emit(&Event::Undelivered {
             keys: self.0.journal.len() as u64,
         });
-        if deliver {
-            tokio::spawn(deliver_journal(Arc::downgrade(&self.0)));
+    }
+
+    /// Sees to it that somebody delivers the journal.
+    fn deliver(&self) {
+        if self.0.journal.claim() {
+            tokio::spawn(deliver_journal(Delivering(Arc::downgrade(&self.0))));
         }
     }
 }
@@ -354,11 +366,22 @@ fn settle_ops<'k>(keys: impl Iterator<Item = &'k Key>, writer: Token) -> Vec<Op>
     .collect()
 }
 
+/// The claim of the one who delivers the journal, given back if its runtime ends first.
+struct Delivering(Weak<Shared>);
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.journal.disclaim();
+        }
+    }
+}
+
 /// Delivers the journal, retrying with backoff until it is empty. Ends with the cache.
-async fn deliver_journal(shared: Weak<Shared>) {
+async fn deliver_journal(mut claim: Delivering) {
     let mut pauses = pauses();
     loop {
-        let Some(shared) = shared.upgrade() else {
+        let Some(shared) = claim.0.upgrade() else {
             return;
         };
         let delivery = shared.journal.take_stock();
@@ -366,6 +389,8 @@ async fn deliver_journal(shared: Weak<Shared>) {
         match shared.run(batch).await {
             Ok(replies) if replies.items.iter().all(|reply| *reply == Reply::Done) => {
                 if shared.journal.delivered(&delivery) {
+                    // The claim is another's from here on.
+                    claim.0 = Weak::new();
                     shared.witness.emit(&Event::Delivered {
                         keys: delivery.keys.len() as u64,
                     });

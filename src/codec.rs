@@ -18,7 +18,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sea_orm::sea_query::Value;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, TryIntoModel,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait,
+    PrimaryKeyToColumn, TryIntoModel,
 };
 
 use crate::store::Fingerprint;
@@ -100,6 +101,10 @@ pub fn fingerprint<E: EntityTrait>() -> Fingerprint {
         put_bytes(&mut text, column.as_str().as_bytes());
         put_bytes(&mut text, format!("{column_type:?}").as_bytes());
         put_bytes(&mut text, format!("{value_type:?}").as_bytes());
+    }
+    // Entities that take other columns of one table for its key must not read each other's rows.
+    for key in E::PrimaryKey::iter() {
+        put_bytes(&mut text, key.into_column().as_str().as_bytes());
     }
     Fingerprint((stable_hash128(&text) as u64).max(1))
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Longer times are taken for this one (thirty years), which clocks can still count with.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// How fresh a cached read is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
@@ -56,7 +59,8 @@ impl Default for EntityPolicy {
 impl EntityPolicy {
     /// `ttl` shortened by a random part of the jitter.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
-        ttl.mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64())
+        ttl.min(LONGEST)
+            .mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64())
     }
 }
 

@@ -1,23 +1,22 @@
-//! Looking up, loading and filling: leases across processes, flights within this one.
+//! Looking up, loading and filling.
 //!
 //! A read is at most three requests: look up; note the generations and ask for leases; fill. What is
 //! noted is noted *before* the database is read, and a value is valid only while all of it stands.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sea_orm::DbErr;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
 use crate::envelope::{Envelope, Noted, dependencies_id, seal};
+use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Replies, Reply, Token};
@@ -63,80 +62,6 @@ pub(crate) struct Fetched<P> {
     pub(crate) value: Arc<P>,
     /// The seal of a value that came from the store.
     pub(crate) seal: Option<u64>,
-}
-
-/// The loads under way in this process, by their lease.
-#[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>);
-
-/// A finished load.
-#[derive(Clone, Debug)]
-struct Landed {
-    noted: Arc<Noted>,
-    value: Arc<dyn Any + Send + Sync>,
-}
-
-impl Flights {
-    fn take_off(&self, lease: Token) -> watch::Sender<Option<Landed>> {
-        let (sender, receiver) = watch::channel(None);
-        self.lock().insert(lease, receiver);
-        sender
-    }
-
-    fn find(&self, lease: Token) -> Option<watch::Receiver<Option<Landed>>> {
-        self.lock().get(&lease).cloned()
-    }
-
-    fn land(&self, lease: Token) {
-        self.lock().remove(&lease);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Token, watch::Receiver<Option<Landed>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The lease that one request asks for, and the flight that others may join while it is held.
-///
-/// Dropped without a fill (an error, a panic, a caller that went away), it gives the lease back.
-struct Lease<'c> {
-    cache: &'c Cache,
-    token: Token,
-    flight: watch::Sender<Option<Landed>>,
-    /// The entry, once the lease is granted.
-    held: Option<(Key, Fingerprint)>,
-}
-
-impl<'c> Lease<'c> {
-    fn new(cache: &'c Cache) -> Self {
-        let token = Token::random();
-        // The flight is there before the lease is asked for, so that whoever meets the lease finds it.
-        let flight = cache.flights().take_off(token);
-        Self {
-            cache,
-            token,
-            flight,
-            held: None,
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.cache.flights().land(self.token);
-        let (Some((key, field)), Ok(runtime)) =
-            (self.held.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        let (cache, lease) = (self.cache.clone(), self.token);
-        runtime.spawn(async move {
-            // A failure costs the others the lease's life, nothing more.
-            let _ = cache
-                .run(None, vec![Op::Release { key, field, lease }])
-                .await;
-        });
-    }
 }
 
 /// How far one request has come.
@@ -483,18 +408,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
                     _ => busy.push((position, Token::random(), noted.clone())),
                 }
             }
-            Acquired::Busy(other) => {
+            // While a generation is fenced, the load under way can be neither joined nor stored: to
+            // wait for it would put all readers in a queue.
+            Acquired::Busy(other) if noted.stand(self.shape.present_needs) => {
                 self.states[position] = State::Missed(Stale::Nothing);
                 busy.push((position, *other, noted.clone()));
             }
-            Acquired::Fenced | Acquired::Granted => {
-                self.cache.emit(&Event::Fenced {
-                    entity: self.shape.entity,
-                    reads: 1,
-                });
-                self.states[position] = State::Direct;
-            }
+            Acquired::Busy(_) | Acquired::Fenced | Acquired::Granted => self.fenced(position),
         }
+    }
+
+    fn fenced(&mut self, position: usize) {
+        self.cache.emit(&Event::Fenced {
+            entity: self.shape.entity,
+            reads: 1,
+        });
+        self.states[position] = State::Direct;
     }
 
     fn load_directly(&mut self, positions: impl Iterator<Item = usize>) {
@@ -543,6 +472,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let noted = noted?;
         let landed = Landed {
             noted: noted.clone(),
+            asked: self.requests[position].asked.clone(),
             value: value.clone(),
         };
         lease.flight.send_replace(Some(landed));
@@ -611,7 +541,12 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let run = self.cache.run(Some(self.shape.entity), batch).await;
         let Ok(replies) = run else { return };
-        leases.iter_mut().for_each(|lease| lease.held = None);
+        for (lease, reply) in leases.iter_mut().zip(&replies.items) {
+            // A fill that failed has not given its lease back.
+            if !matches!(reply, Reply::Failed(_)) {
+                lease.held = None;
+            }
+        }
         let count = |outcome| {
             replies
                 .items
@@ -629,45 +564,49 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
     }
 
-    /// Waits for the loads of others. A flight of this process is joined only if its lease stood
-    /// when we asked (it did: its token was the answer) and it had noted the same generations, all of
-    /// them standing.
+    /// Waits for the loads of others, together no longer than a lease lasts.
     async fn join(&mut self, busy: Vec<Busy>, pause: Duration) {
-        let mut polled = false;
-        for (position, lease, noted) in busy {
-            match self.cache.flights().find(lease) {
-                None if matches!(
-                    self.states[position],
-                    State::Missed(Stale::Sealed(_) | Stale::Corrupt)
-                ) => {}
-                None => polled = true,
-                Some(mut flight) => {
-                    let lands = flight.wait_for(Option::is_some);
-                    // A leader that failed drops its flight: ask again. One that hangs is outwaited.
-                    let Ok(Ok(landed)) =
-                        tokio::time::timeout(self.cache.settings().lease_ttl, lands).await
-                    else {
-                        continue;
-                    };
-                    let Some(landed) = landed.clone().filter(|landed| landed.noted == noted) else {
-                        continue;
-                    };
-                    let value = landed.value.downcast::<P>().ok();
-                    if let Some(value) =
-                        value.filter(|value| noted.stand(self.needs(value.is_present())))
-                    {
-                        self.cache.emit(&Event::Coalesced {
-                            entity: self.shape.entity,
-                            reads: 1,
-                        });
-                        self.states[position] = State::Done(Fetched { value, seal: None });
-                    }
-                }
-            }
+        let deadline = Instant::now() + self.cache.settings().lease_ttl;
+        let mut wait = false;
+        for busy in busy {
+            wait |= !self.join_one(busy, deadline).await;
         }
-        if polled {
+        if wait {
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether there is no more to wait for. A flight of this process is joined only if its lease
+    /// stood when we asked (it did: its token was the answer), it was asked for the same, and it had
+    /// noted the same generations, all of them standing.
+    async fn join_one(&mut self, (position, lease, noted): Busy, deadline: Instant) -> bool {
+        let Some(mut flight) = self.cache.flights().find(lease) else {
+            return matches!(
+                self.states[position],
+                State::Missed(Stale::Sealed(_) | Stale::Corrupt)
+            );
+        };
+        let lands = flight.wait_for(Option::is_some);
+        // A leader that failed drops its flight: ask again. One that hangs is outwaited.
+        let Ok(Ok(landed)) = tokio::time::timeout_at(deadline, lands).await else {
+            return false;
+        };
+        let asked = &self.requests[position].asked;
+        let same = |landed: &Landed| landed.noted == noted && landed.asked == *asked;
+        let value = landed.clone().filter(same);
+        let Some(value) = value.and_then(|landed| landed.value.downcast::<P>().ok()) else {
+            return false;
+        };
+        if noted.stand(self.needs(value.is_present())) {
+            self.cache.emit(&Event::Coalesced {
+                entity: self.shape.entity,
+                reads: 1,
+            });
+            self.states[position] = State::Done(Fetched { value, seal: None });
+        } else {
+            self.fenced(position);
+        }
+        true
     }
 
     fn finish(self) -> Vec<Fetched<P>> {

@@ -36,8 +36,8 @@ pub(crate) struct Delivery {
 }
 
 impl Journal {
-    /// Adds keys. `true` if nobody is delivering yet: the caller then does.
-    pub(crate) fn add(&self, keys: impl IntoIterator<Item = Key>) -> bool {
+    /// Adds keys, for whoever [claims](Self::claim) to deliver them.
+    pub(crate) fn add(&self, keys: impl IntoIterator<Item = Key>) {
         let mut state = self.lock();
         state.keys.extend(keys);
         state.additions += 1;
@@ -45,7 +45,17 @@ impl Journal {
             state.keys = collapse(std::mem::take(&mut state.keys)).collect();
         }
         self.pending.store(true, Ordering::Release);
-        !std::mem::replace(&mut state.delivering, true)
+    }
+
+    /// `true` if there is something and nobody is delivering it yet: the caller then does.
+    pub(crate) fn claim(&self) -> bool {
+        let mut state = self.lock();
+        !state.keys.is_empty() && !std::mem::replace(&mut state.delivering, true)
+    }
+
+    /// Who has claimed ends before it has delivered.
+    pub(crate) fn disclaim(&self) {
+        self.lock().delivering = false;
     }
 
     /// Whether this process must not use the cache for any of these keys.
@@ -70,7 +80,7 @@ impl Journal {
         }
     }
 
-    /// Notes that a delivery succeeded. `true` if the journal is empty and the deliverer is done;
+    /// Notes that a delivery succeeded. `true` if the journal is empty and the claim has ended;
     /// a key added since the delivery began stays, because its write may have come after.
     pub(crate) fn delivered(&self, delivery: &Delivery) -> bool {
         let mut state = self.lock();
@@ -99,11 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_addition_starts_a_deliverer() {
+    fn there_is_one_deliverer_while_there_is_anything_to_deliver() {
         let journal = Journal::default();
-        assert!(!journal.holds([&key(1)]));
-        assert!(journal.add([key(1)]));
-        assert!(!journal.add([key(2)]));
+        assert!(!journal.holds([&key(1)]) && !journal.claim());
+        journal.add([key(1)]);
+        assert!(journal.claim());
+        journal.add([key(2)]);
+        assert!(!journal.claim());
+        journal.disclaim();
+        assert!(journal.claim());
         assert!(journal.holds([&key(1)]) && journal.holds([&key(2)]) && !journal.holds([&key(3)]));
     }
 
@@ -118,10 +132,9 @@ mod tests {
         let delivery = journal.take_stock();
         assert!(journal.delivered(&delivery));
         assert!(!journal.holds([&key(1)]));
-        assert!(
-            journal.add([key(4)]),
-            "the next addition starts a deliverer again"
-        );
+        assert!(!journal.claim());
+        journal.add([key(4)]);
+        assert!(journal.claim());
     }
 
     #[test]

@@ -67,6 +67,7 @@ mod config;
 mod envelope;
 mod error;
 mod fill;
+mod flight;
 mod invalidation;
 mod journal;
 mod key;
@@ -96,11 +97,11 @@ pub mod __private {
     pub use inventory::submit;
     pub use sea_orm;
 
-    pub use crate::orm::entity::{
-        all, find_index, find_unique, get, get_many, invalidate, invalidate_all, invalidate_many,
-    };
+    pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
+    pub use crate::orm::index::{find_index, find_unique};
     pub use crate::orm::meta::{Registration, entity_meta};
     pub use crate::orm::query::{related, related_one};
+    pub use crate::orm::rows::{get, get_many};
 }
 
 // The README's examples, compiled as tests.

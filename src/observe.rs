@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -99,7 +100,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Watches events. Called on the path of the caller: be quick, and never block.
+/// Watches events. Called on the path of the caller: be quick, and never block. A panic is logged
+/// and goes no further.
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn event(&self, event: &Event<'_>);
@@ -319,7 +321,10 @@ impl Witness {
         }
         event.trace();
         if let Some(observer) = &self.observer {
-            observer.event(event);
+            let observed = catch_unwind(AssertUnwindSafe(|| observer.event(event)));
+            if observed.is_err() {
+                tracing::error!("the cache's observer panicked");
+            }
         }
     }
 

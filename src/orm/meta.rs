@@ -179,19 +179,18 @@ impl Registry {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// The entities whose rows change with the rows of `parent`'s table, directly or through others.
-    pub fn cascaded_from(&self, parent: &EntityMeta) -> Vec<&'static EntityMeta> {
-        let mut tables = vec![parent.table.clone()];
+    /// The entities whose rows go or change with rows of `table`, which is in lower case, directly or
+    /// through others.
+    pub(crate) fn cascaded_from(&self, table: &str) -> Vec<&'static EntityMeta> {
+        let mut tables = vec![table.to_owned()];
         let mut found: Vec<&'static EntityMeta> = Vec::new();
         while let Some(table) = tables.pop() {
-            for child in &self.all {
-                let takes = child
-                    .cascades_from
-                    .iter()
-                    .any(|from| from.eq_ignore_ascii_case(&table));
-                if takes && !found.iter().any(|known| std::ptr::eq(*known, *child)) {
-                    found.push(child);
-                    tables.push(child.table.clone());
+            let follows = |meta: &&EntityMeta| meta.cascades_from.iter().any(|p| names(p, &table));
+            for child in self.all.iter().filter(|meta| follows(meta)) {
+                if !found.iter().any(|known| std::ptr::eq(*known, *child)) {
+                    let table = child.table.to_lowercase();
+                    found.extend(self.of_table(&table));
+                    tables.push(table);
                 }
             }
         }
@@ -201,5 +200,51 @@ impl Registry {
     /// Every entity.
     pub fn all(&self) -> &[&'static EntityMeta] {
         &self.all
+    }
+}
+
+/// Whether `parent`, which may name its schema, is `table`, which is in lower case.
+fn names(parent: &str, table: &str) -> bool {
+    let last = parent.rsplit('.').next().unwrap_or(parent);
+    let same = |name: &str| {
+        name.eq_ignore_ascii_case(table) || (!name.is_ascii() && name.to_lowercase() == table)
+    };
+    same(parent) || same(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(name: &str, table: &str, parents: &[&str]) -> &'static EntityMeta {
+        Box::leak(Box::new(EntityMeta {
+            name: name.to_owned(),
+            schema: None,
+            table: table.to_owned(),
+            columns: vec![],
+            primary_key: vec![],
+            indexes: vec![],
+            cascades_from: parents.iter().map(|parent| (*parent).to_owned()).collect(),
+            fingerprint: Fingerprint(1),
+            policy: EntityPolicy::default(),
+        }))
+    }
+
+    #[test]
+    fn cascades_reach_every_entity_of_every_table_on_their_way() {
+        let registry = Registry::new([
+            meta("parent", "Parent", &[]),
+            meta("child", "Child", &["public.PARENT"]),
+            meta("child's other", "child", &[]),
+            meta("grandchild", "grandchild", &["child", "grandchild"]),
+            meta("stranger", "stranger", &["parents"]),
+        ]);
+        let names: Vec<_> = registry
+            .cascaded_from("parent")
+            .into_iter()
+            .map(|meta| meta.name.as_str())
+            .collect();
+        assert_eq!(names, ["child", "child's other", "grandchild"]);
+        assert_eq!(registry.cascaded_from("grandchild").len(), 1);
     }
 }

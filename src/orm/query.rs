@@ -11,9 +11,9 @@ use sea_orm::{
 };
 
 use super::effects::reads;
-use super::entity::{
-    CachedEntity, Rows, find_index, get, index_on, is_primary_key, reading_site, typed_pk,
-};
+use super::entity::{CachedEntity, Rows, reading_site};
+use super::index::{find_index, index_on, is_primary_key};
+use super::rows::row_at;
 use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
@@ -379,10 +379,7 @@ where
 {
     match relationship::<E, R>(model) {
         Relationship::None => Ok(Rows::from([])),
-        Relationship::ByKey(values) => match typed_pk::<R>(values) {
-            Some(pk) => Ok(get::<R, C>(pk, db).await?.into_iter().collect()),
-            None => Ok(Rows::from([])),
-        },
+        Relationship::ByKey(values) => Ok(row_at::<R, C>(values, db).await?.into_iter().collect()),
         Relationship::ByIndex(index, values) => {
             Ok(find_index::<R, C>(index, values, db).await?.into())
         }

@@ -122,7 +122,7 @@ impl Site {
     /// Everything cached of the entities whose rows a delete from this one's table takes along.
     pub(crate) fn cascaded(&self, meta: &EntityMeta) -> Invalidation {
         let mut invalidation = Invalidation::default();
-        for child in registry().cascaded_from(meta) {
+        for child in registry().cascaded_from(&meta.table.to_lowercase()) {
             self.add_whole(child, &mut invalidation);
         }
         invalidation

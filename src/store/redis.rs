@@ -21,8 +21,9 @@ mod wire;
 use wire::{SCRIPTS, Scripts};
 
 /// Longer batches are sent in parts of this many ops, one round trip each, so that neither side
-/// holds all of a huge batch in its buffers.
-const LONGEST_PIPELINE: usize = 10_000;
+/// holds all of a huge batch in its buffers, others need not wait for it, and its length is not taken
+/// for a server that does not answer in time.
+const LONGEST_PIPELINE: usize = 2_000;
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
@@ -31,7 +32,8 @@ const STALLS: u32 = 3;
 /// How to talk to a Redis or Valkey server.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// How long a batch may take, waiting for a connection included. Defaults to 250 ms.
+    /// How long a batch may take, waiting for a connection included; a longer one may take so long for
+    /// every 2,000 ops. Defaults to 250 ms.
     pub command_timeout: Duration,
     /// How long connecting may take. A batch does not wait for all of it, but connecting goes on
     /// and later batches profit. Defaults to 1 s.
@@ -53,7 +55,7 @@ impl Default for RedisOptions {
 /// Entries in a Redis or Valkey server.
 ///
 /// Connects again by itself after the connection broke; the batches that were under way fail. A
-/// batch of up to 10,000 ops is one round trip, and one more after the server lost its scripts.
+/// batch of up to 2,000 ops is one round trip, and one more after the server lost its scripts.
 pub struct RedisStore {
     shared: Arc<Link>,
 }
@@ -83,6 +85,15 @@ impl RedisStore {
         });
         Ok(Self { shared })
     }
+
+    async fn exchange(&self, part: &[Op]) -> Result<Replies, StoreError> {
+        let exchange = async |live: Live| {
+            let items = live.exchange(part).await?;
+            let root = live.root;
+            Ok(Replies { root, items })
+        };
+        self.shared.with_live(exchange).await
+    }
 }
 
 fn client(url: &str) -> Result<Client, RedisError> {
@@ -110,12 +121,17 @@ impl fmt::Debug for RedisStore {
 #[async_trait::async_trait]
 impl Store for RedisStore {
     async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
-        let exchange = async |live: Live| {
-            let items = live.exchange(&batch).await?;
-            let root = live.root;
-            Ok(Replies { root, items })
-        };
-        self.shared.with_live(exchange).await
+        let mut parts = batch.chunks(LONGEST_PIPELINE);
+        let mut replies = self.exchange(parts.next().unwrap_or_default()).await?;
+        for part in parts {
+            let more = self.exchange(part).await?;
+            if more.root != replies.root {
+                let changed = "another root generation in the middle of a batch";
+                return Err(StoreError::Protocol(changed.to_owned()));
+            }
+            replies.items.extend(more.items);
+        }
+        Ok(replies)
     }
 
     async fn refresh_root(&self) -> Result<(), StoreError> {
@@ -299,15 +315,16 @@ impl Link {
 }
 
 impl Live {
-    async fn exchange(&self, batch: &[Op]) -> Result<Vec<Reply>, StoreError> {
-        let mut replies = Vec::with_capacity(batch.len());
-        for part in batch.chunks(LONGEST_PIPELINE) {
-            let answers = self.answers(part).await?;
-            for (op, answer) in part.iter().zip(answers) {
-                replies.push(wire::reply(op, answer)?);
-            }
+    async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
+        // An empty pipeline is no request.
+        if ops.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(replies)
+        let answers = self.answers(ops).await?.into_iter();
+        let replies = ops.iter().zip(answers);
+        replies
+            .map(|(op, answer)| wire::reply(op, answer))
+            .collect()
     }
 
     /// The server's answers, one for each op.

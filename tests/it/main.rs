@@ -6,6 +6,7 @@ mod hooks;
 mod outages;
 mod races;
 mod reads;
+mod review;
 mod servers;
 mod stress;
 mod support;

@@ -138,6 +138,9 @@ pub const FREE: Cost = Cost {
     round_trips: 1,
 };
 
+/// Picks ops.
+type Which = fn(&Op) -> bool;
+
 /// A store whose batches can be held at a gate.
 pub struct Gated {
     inner: Arc<dyn Store>,
@@ -145,11 +148,11 @@ pub struct Gated {
     /// Every key that was fenced.
     pub fenced: Mutex<BTreeSet<String>>,
     /// Answers that fail instead.
-    failing: Mutex<Option<fn(&Op) -> bool>>,
+    failing: Mutex<Option<Which>>,
 }
 
 struct Gate {
-    stops: fn(&Op) -> bool,
+    stops: Which,
     arrived: Notify,
     open: Semaphore,
 }
@@ -183,7 +186,7 @@ impl Gated {
     }
 
     /// From now on the first batch with such an op waits, and those after it as well.
-    pub fn close_before(&self, stops: fn(&Op) -> bool) -> Closed {
+    pub fn close_before(&self, stops: Which) -> Closed {
         let gate = Arc::new(Gate {
             stops,
             arrived: Notify::new(),
@@ -194,7 +197,7 @@ impl Gated {
     }
 
     /// Batches with such an op fail from now on.
-    pub fn fail(&self, which: fn(&Op) -> bool) {
+    pub fn fail(&self, which: Which) {
         *self.failing.lock().unwrap() = Some(which);
     }
 

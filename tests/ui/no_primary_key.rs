@@ -1,4 +1,4 @@
-use sea_orm::entity::prelude::*;
+use sea_orm::FromQueryResult;
 use sea_orm_cache::CachedEntity;
 
 // SeaORM's own derive says the same in its own words; this one leaves room to hear ours.
@@ -8,6 +8,5 @@ pub struct Model {
     pub id: i64,
     pub name: String,
 }
-
 
 fn main() {}

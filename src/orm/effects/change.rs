@@ -23,6 +23,14 @@ struct Assignment<'t, 's> {
     expression: &'t [Token<'s>],
 }
 
+/// What follows the target of an `UPDATE`.
+struct Update<'t, 's> {
+    assignments: Vec<Assignment<'t, 's>>,
+    /// From the `WHERE` or `FROM` on.
+    rest: &'t [Token<'s>],
+    conflict: Conflict,
+}
+
 impl Analyzer<'_> {
     /// `tokens` follow the word `UPDATE`. `None` if they are not understood.
     pub(super) fn update(&mut self, tokens: &[Token<'_>]) -> Option<()> {
@@ -38,39 +46,49 @@ impl Analyzer<'_> {
         };
         cursor.eat("SET");
         let end = self.assignments_end(cursor.rest);
-        let assignments = assignments(&cursor.rest[..end], self.backend)?;
-        let rest = &cursor.rest[end..];
+        let update = Update {
+            assignments: assignments(&cursor.rest[..end], self.backend)?,
+            rest: &cursor.rest[end..],
+            conflict,
+        };
         let table = table.name();
         let metas = self.registry.of_table(&table);
         if metas.is_empty() {
             self.found.unknown(&table);
             self.found.cascade(&table);
         }
-        let alone = rest.first().is_none_or(|token| !token.is("FROM"));
         for meta in metas {
             let target = Target {
                 meta,
                 table: &table,
                 alias: alias.map(|alias| alias.name()),
             };
-            let key = sets_any(&assignments, meta, &meta.primary_key, self.backend);
-            let rows = match alone && !key && conflict != Conflict::Replace {
-                true => pinned(&target, rest, self.values, self.backend),
-                false => Touched::All,
-            };
-            let index = match key {
-                true => Touched::All,
-                false => self.assigned(meta, &assignments, conflict),
-            };
-            self.found.add(meta, rows, index);
-            let mut indexes = meta.indexes.iter().filter(|index| index.unique);
-            let referable =
-                indexes.any(|index| sets_any(&assignments, meta, &index.columns, self.backend));
-            if key || referable || conflict == Conflict::Replace {
-                self.found.cascade(&table);
-            }
+            self.update_entity(&target, &update);
         }
         Some(())
+    }
+
+    /// Keys that others may refer to are the primary key and the unique indexes.
+    fn update_entity(&mut self, target: &Target<'_>, update: &Update<'_, '_>) {
+        let meta = target.meta;
+        let sets = |columns: &[usize]| sets_any(&update.assignments, meta, columns, self.backend);
+        let key = sets(&meta.primary_key);
+        let replaces = update.conflict == Conflict::Replace;
+        let alone = !update.rest.first().is_some_and(|token| token.is("FROM"));
+        let rows = match alone && !key && !replaces {
+            true => pinned(target, update.rest, self.values, self.backend),
+            false => Touched::All,
+        };
+        let index = match key {
+            true => Touched::All,
+            false => self.assigned(meta, update),
+        };
+        let mut unique = meta.indexes.iter().filter(|index| index.unique);
+        let referable = key || replaces || unique.any(|index| sets(&index.columns));
+        self.found.add(meta, rows, index);
+        if referable {
+            self.found.cascade(target.table);
+        }
     }
 
     /// `tokens` follow the word `DELETE`. `None` if they are not understood.
@@ -187,9 +205,13 @@ impl Analyzer<'_> {
     fn assigned(
         &self,
         meta: &'static EntityMeta,
-        assignments: &[Assignment<'_, '_>],
-        conflict: Conflict,
+        update: &Update<'_, '_>,
     ) -> Touched<(usize, KeyPart)> {
+        let Update {
+            assignments,
+            conflict,
+            ..
+        } = update;
         let mut entries = Vec::new();
         for (at, index) in meta.indexes.iter().enumerate() {
             let set = |&&column: &&usize| sets_any(assignments, meta, &[column], self.backend);
@@ -197,7 +219,7 @@ impl Analyzer<'_> {
             if count == 0 {
                 continue;
             }
-            if count < index.columns.len() || conflict == Conflict::Coerce {
+            if count < index.columns.len() || *conflict == Conflict::Coerce {
                 return Touched::All;
             }
             let given: Vec<_> = (index.columns.iter())

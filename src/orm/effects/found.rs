@@ -58,22 +58,8 @@ impl<'r> Found<'r> {
 
     /// All of the entities whose rows go or change with rows of `table`.
     pub(super) fn cascade(&mut self, table: &str) {
-        let mut reached = Vec::new();
-        self.reach(table, &mut reached);
-        for meta in reached {
+        for meta in self.registry.cascaded_from(table) {
             self.add(meta, Touched::All, Touched::All);
-        }
-    }
-
-    fn reach(&self, table: &str, reached: &mut Vec<&'static EntityMeta>) {
-        let follows = |meta: &&EntityMeta| meta.cascades_from.iter().any(|p| names(p, table));
-        for child in self.registry.all().iter().filter(|meta| follows(meta)) {
-            if !reached.iter().any(|meta| std::ptr::eq(*meta, *child)) {
-                let table = child.table.to_lowercase();
-                reached.push(child);
-                reached.extend(self.registry.of_table(&table));
-                self.reach(&table, reached);
-            }
         }
     }
 
@@ -105,12 +91,6 @@ impl<'r> Found<'r> {
         }
         self.effects
     }
-}
-
-/// Whether `parent`, which may name its schema, is `table`, which is in lower case.
-fn names(parent: &str, table: &str) -> bool {
-    let last = parent.rsplit('.').next().unwrap_or(parent);
-    same_name(parent, table) || same_name(last, table)
 }
 
 /// Whether `name` in lower case is `lower_case`.

@@ -101,8 +101,9 @@ pub(super) fn keyed(
     backend: DbBackend,
 ) -> Keyed {
     let kinds = columns.iter().map(|&column| meta.columns[column].kind);
-    let values: Option<Vec<_>> = given.iter().map(Given::value).collect();
-    match values.and_then(|values| KeyPart::of(kinds, values, backend)) {
+    // Fewer values than kinds, where one is not known, make no key.
+    let values = given.iter().map_while(Given::value);
+    match KeyPart::of(kinds, values, backend) {
         Some(key) => Keyed::Key(key),
         None if given.iter().any(Given::is_null) => Keyed::Null,
         None => Keyed::Unknown,

@@ -193,14 +193,16 @@ impl<'a> Inserted<'_, 'a> {
         columns.iter().map(position).collect()
     }
 
-    /// Row by row, what is given at `positions`.
-    fn given(&self, positions: &[usize]) -> impl Iterator<Item = Vec<Given<'a>>> {
-        let width = self.columns.len().max(1);
+    /// The cells of each row.
+    fn each_row(&self) -> impl Iterator<Item = &[&[Token<'_>]]> {
+        self.cells.chunks(self.columns.len().max(1))
+    }
+
+    /// Fills `given` with what a row gives at `positions`.
+    fn fill(&self, given: &mut Vec<Given<'a>>, row: &[&[Token<'_>]], positions: &[usize]) {
         let values = self.analyzer.values;
-        self.cells.chunks(width).map(move |row| {
-            let cells = positions.iter().map(|&at| Given::of(row[at], values));
-            cells.collect()
-        })
+        given.clear();
+        given.extend(positions.iter().map(|&at| Given::of(row[at], values)));
     }
 
     /// A row that gets its key from the database was not there before: only its absence, which
@@ -210,8 +212,9 @@ impl<'a> Inserted<'_, 'a> {
         let Some(positions) = self.positions(columns).filter(|p| !p.is_empty()) else {
             return Touched::Only(Vec::new());
         };
-        let mut keys = Vec::new();
-        for given in self.given(&positions) {
+        let (mut keys, mut given) = (Vec::new(), Vec::new());
+        for row in self.each_row() {
+            self.fill(&mut given, row, &positions);
             let default = given.iter().any(|given| matches!(given, Given::Default));
             match keyed(self.meta, columns, &given, self.analyzer.backend) {
                 Keyed::Key(key) if keys.len() <= LIMIT => keys.push(key),
@@ -224,12 +227,13 @@ impl<'a> Inserted<'_, 'a> {
     }
 
     fn index(&self) -> Touched<(usize, KeyPart)> {
-        let mut entries = Vec::new();
+        let (mut entries, mut given) = (Vec::new(), Vec::new());
         for (at, index) in self.meta.indexes.iter().enumerate() {
             let Some(positions) = self.positions(&index.columns) else {
                 return Touched::All;
             };
-            for mut given in self.given(&positions) {
+            for row in self.each_row() {
+                self.fill(&mut given, row, &positions);
                 self.hide_generated(&index.columns, &mut given);
                 match keyed(self.meta, &index.columns, &given, self.analyzer.backend) {
                     Keyed::Key(key) if entries.len() <= LIMIT => entries.push((at, key)),

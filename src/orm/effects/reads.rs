@@ -95,7 +95,9 @@ impl<'s> Reader<'_, 's, '_> {
     fn run(&mut self) -> bool {
         let mut before: [Option<Token<'s>>; 2] = [None, None];
         while let Some(token) = self.cursor.next().copied() {
-            if !matches!(token.kind, Kind::Text { .. }) {
+            // `ORDER BY` does not mention the table `order`.
+            let keyword = self.cursor.peek().is_some_and(|next| next.is("BY"));
+            if !keyword && !matches!(token.kind, Kind::Text { .. }) {
                 self.mention(&token);
             }
             if !self.token(token, before) {

@@ -229,9 +229,8 @@ impl<'a> Analyzer<'a> {
             if open.kind != Kind::Symbol(b'(') || word.kind != Kind::Word {
                 continue;
             }
-            let function = next.kind == Kind::Symbol(b'(');
             let inner = || cursor::group(&tokens[at..]).unwrap_or(&tokens[at + 1..]);
-            if word.is_any(CHANGES) && !function {
+            if word.is_any(CHANGES) && next.is_name(self.backend) {
                 self.statement(inner());
             } else if word.is("WITH") && self.with(inner()).is_none() {
                 self.not_understood(tokens);

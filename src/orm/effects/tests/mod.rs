@@ -4,6 +4,9 @@
 mod built;
 mod properties;
 mod selects;
+mod truth;
+// One case a line.
+#[rustfmt::skip]
 mod writes;
 
 use std::sync::OnceLock;

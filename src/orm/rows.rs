@@ -1,0 +1,350 @@
+//! Rows by primary key.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sea_orm::sea_query::{Condition, IntoValueTuple, Value};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
+    PrimaryKeyToColumn, QueryFilter, QueryOrder, Select,
+};
+
+use super::entity::{CachedEntity, PrimaryKeyOf, reading_site};
+use super::meta::EntityMeta;
+use super::site::Site;
+use crate::codec::{self, CodecError, Reader};
+use crate::fill::{Fetched, Payload, Request, Shape};
+use crate::key::{Generation, Key, KeyPart};
+use crate::observe::Event;
+
+/// One row, or the knowledge that there is none.
+struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
+
+impl<E: CachedEntity> Payload for Row<E> {
+    fn is_present(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.0
+            .as_ref()
+            .map_or(Ok(()), |model| codec::put_row(out, &**model))
+    }
+
+    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let model = if present {
+            Some(Arc::new(codec::row::<E>(reader)?))
+        } else {
+            None
+        };
+        Ok(Self(model))
+    }
+}
+
+/// What depends on what: a row on `rows`, "no such row" on `list` as well, because an INSERT whose
+/// key the database makes names no row.
+fn row_shape<'a>(meta: &'a EntityMeta, site: &Site) -> Shape<'a> {
+    let generation = |generation| site.space.generation(&meta.name, generation);
+    Shape {
+        entity: &meta.name,
+        field: meta.fingerprint,
+        dependencies: vec![generation(Generation::Rows), generation(Generation::List)],
+        present_needs: 1,
+        policy: &meta.policy,
+    }
+}
+
+pub(super) fn values(tuple: impl IntoValueTuple) -> Vec<Value> {
+    tuple.into_value_tuple().into_iter().collect()
+}
+
+/// The exact values asked for, encoded, where several may share a key; nothing where none do.
+pub(super) fn asked(
+    meta: &EntityMeta,
+    columns: &[usize],
+    values: &[Value],
+    site: &Site,
+) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    if meta.kinds(columns).any(|kind| kind.is_folded(site.backend)) {
+        values
+            .iter()
+            .try_for_each(|value| codec::put_value(&mut out, value))
+            .ok()?;
+    }
+    Some(out)
+}
+
+pub(super) fn pk_of<M: ModelTrait>(model: &M) -> Vec<Value> {
+    <M::Entity as EntityTrait>::PrimaryKey::iter()
+        .map(|key| model.get(key.into_column()))
+        .collect()
+}
+
+fn pk_filter<E: EntityTrait>(pks: &[&[Value]]) -> Condition {
+    let columns: Vec<E::Column> = E::PrimaryKey::iter()
+        .map(PrimaryKeyToColumn::into_column)
+        .collect();
+    if let [column] = columns[..] {
+        return Condition::all().add(column.is_in(pks.iter().filter_map(|pk| pk.first().cloned())));
+    }
+    pks.iter().fold(Condition::any(), |any, pk| {
+        any.add(
+            columns
+                .iter()
+                .zip(*pk)
+                .fold(Condition::all(), |all, (column, value)| {
+                    all.add(column.eq(value.clone()))
+                }),
+        )
+    })
+}
+
+#[doc(hidden)]
+pub async fn get<E: CachedEntity, C: ConnectionTrait>(
+    pk: PrimaryKeyOf<E>,
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, DbErr> {
+    row_at::<E, C>(values(pk), db).await
+}
+
+/// One row by the values of its primary key, which may be of other types than the key's columns.
+pub(crate) async fn row_at<E: CachedEntity, C: ConnectionTrait>(
+    pk: Vec<Value>,
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, DbErr> {
+    let rows = match reading_site(db, E::cached_meta()) {
+        Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
+        None => load_rows::<E, C>(&[&pk], db).await,
+    };
+    Ok(rows?.pop().flatten())
+}
+
+#[doc(hidden)]
+pub async fn get_many<E: CachedEntity, C: ConnectionTrait>(
+    pks: Vec<PrimaryKeyOf<E>>,
+    db: &C,
+) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
+    let pks: Vec<Vec<Value>> = pks.into_iter().map(values).collect();
+    match reading_site(db, E::cached_meta()) {
+        Some(site) => rows_at::<E, C>(&site, pks, db).await,
+        None => load_rows::<E, C>(&pks.iter().map(Vec::as_slice).collect::<Vec<_>>(), db).await,
+    }
+}
+
+/// Rows by primary key through the cache, in the order asked.
+pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
+    site: &Site,
+    pks: Vec<Vec<Value>>,
+    db: &C,
+) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
+    let meta = E::cached_meta();
+    let RowPlan {
+        requests,
+        keyed: pks,
+        unkeyed,
+        order,
+    } = RowPlan::new(meta, site, pks);
+    let keyed: Vec<Fetched<Row<E>>> = if requests.is_empty() {
+        Vec::new()
+    } else {
+        site.cache
+            .fetch(&row_shape(meta, site), requests, |wanted| {
+                load_payloads::<E, C>(&pks, wanted, db)
+            })
+            .await?
+    };
+    let unkeyed = unkeyed_rows::<E, C>(site, &unkeyed, db).await?;
+    Ok(order
+        .into_iter()
+        .map(|slot| match slot {
+            Slot::Keyed(place) => keyed.get(place).and_then(|fetched| fetched.value.0.clone()),
+            Slot::Unkeyed(place) => unkeyed.get(place).cloned().flatten(),
+        })
+        .collect())
+}
+
+/// How the rows of some primary keys are read.
+struct RowPlan {
+    /// Through the cache, each key once.
+    requests: Vec<Request>,
+    /// The primary keys of the requests.
+    keyed: Vec<Vec<Value>>,
+    /// From the database alone.
+    unkeyed: Vec<Vec<Value>>,
+    /// For each primary key asked for, where its row is to be found.
+    order: Vec<Slot>,
+}
+
+enum Slot {
+    Keyed(usize),
+    Unkeyed(usize),
+}
+
+impl RowPlan {
+    fn new(meta: &EntityMeta, site: &Site, pks: Vec<Vec<Value>>) -> Self {
+        let mut plan = Self {
+            requests: Vec::with_capacity(pks.len()),
+            keyed: Vec::with_capacity(pks.len()),
+            unkeyed: Vec::new(),
+            order: Vec::with_capacity(pks.len()),
+        };
+        let mut places: HashMap<KeyPart, usize> = HashMap::with_capacity(pks.len());
+        for pk in pks {
+            let part = meta.key_part(&pk, site.backend);
+            let asked = asked(meta, &meta.primary_key, &pk, site);
+            let slot = match part.zip(asked) {
+                None => plan.unkeyed(pk),
+                Some((part, asked)) => match places.entry(part) {
+                    Entry::Vacant(place) => {
+                        let key = site.space.row(&meta.name, place.key());
+                        place.insert(plan.requests.len());
+                        plan.keyed(pk, key, asked)
+                    }
+                    Entry::Occupied(place) if plan.requests[*place.get()].asked == asked => {
+                        Slot::Keyed(*place.get())
+                    }
+                    // Two spellings that share a key cannot both be answered by its one entry.
+                    Entry::Occupied(_) => plan.unkeyed(pk),
+                },
+            };
+            plan.order.push(slot);
+        }
+        plan
+    }
+
+    fn keyed(&mut self, pk: Vec<Value>, key: Key, asked: Vec<u8>) -> Slot {
+        self.keyed.push(pk);
+        self.requests.push(Request {
+            key,
+            asked,
+            outdated: None,
+        });
+        Slot::Keyed(self.requests.len() - 1)
+    }
+
+    fn unkeyed(&mut self, pk: Vec<Value>) -> Slot {
+        self.unkeyed.push(pk);
+        Slot::Unkeyed(self.unkeyed.len() - 1)
+    }
+}
+
+async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
+    pks: &[Vec<Value>],
+    wanted: Vec<usize>,
+    db: &C,
+) -> Result<Vec<Row<E>>, DbErr> {
+    let wanted: Vec<&[Value]> = wanted
+        .into_iter()
+        .map(|place| pks[place].as_slice())
+        .collect();
+    Ok(load_rows::<E, C>(&wanted, db)
+        .await?
+        .into_iter()
+        .map(Row)
+        .collect())
+}
+
+async fn unkeyed_rows<E: CachedEntity, C: ConnectionTrait>(
+    site: &Site,
+    pks: &[Vec<Value>],
+    db: &C,
+) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
+    if pks.is_empty() {
+        return Ok(Vec::new());
+    }
+    count_unkeyed(site, E::cached_meta(), pks.len());
+    load_rows::<E, C>(&pks.iter().map(Vec::as_slice).collect::<Vec<_>>(), db).await
+}
+
+pub(super) fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
+    site.cache.emit(&Event::Lookup {
+        entity: &meta.name,
+        hits: 0,
+        absent_hits: 0,
+        misses: keys as u64,
+    });
+    site.cache.emit(&Event::Load { entity: &meta.name });
+}
+
+/// This many keys go into one query: well under every database's limit of parameters.
+const KEYS_PER_QUERY: usize = 1_000;
+
+/// The same for keys of several columns. Their condition is as deep a tree as there are keys, and
+/// SQLite takes none deeper than 1,000, nor does the stack of whoever builds it.
+const COMPOSITE_KEYS_PER_QUERY: usize = 100;
+
+/// Rows by primary key from the database, in the order asked.
+async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
+    pks: &[&[Value]],
+    db: &C,
+) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
+    let mut found = Vec::with_capacity(pks.len());
+    let size = match E::cached_meta().primary_key[..] {
+        [_] => KEYS_PER_QUERY,
+        _ => COMPOSITE_KEYS_PER_QUERY,
+    };
+    for chunk in pks.chunks(size) {
+        let rows = E::find().filter(pk_filter::<E>(chunk)).all(db).await?;
+        let rows: Vec<(Vec<Value>, Arc<E::Model>)> = rows
+            .into_iter()
+            .map(|row| (pk_of(&row), Arc::new(row)))
+            .collect();
+        if let ([_], [(_, row)]) = (chunk, &rows[..]) {
+            // The database says which row has this key, whatever it takes for equal.
+            found.push(Some(row.clone()));
+            continue;
+        }
+        let (meta, backend) = (E::cached_meta(), db.get_database_backend());
+        let parts: HashSet<Option<KeyPart>> = rows
+            .iter()
+            .map(|(key, _)| meta.key_part(key, backend))
+            .collect();
+        for pk in chunk {
+            let exact = find_row(&rows, &parts, pk, || meta.key_part(pk, backend));
+            found.push(match exact {
+                Match::Exact(row) => Some(row),
+                Match::None => None,
+                Match::Unsure => E::find()
+                    .filter(pk_filter::<E>(&[pk]))
+                    .one(db)
+                    .await?
+                    .map(Arc::new),
+            });
+        }
+    }
+    Ok(found)
+}
+
+enum Match<M> {
+    Exact(Arc<M>),
+    None,
+    /// No row has exactly this key, and some row may have one that the database calls equal.
+    Unsure,
+}
+
+/// Keys that the database calls equal share a part. Of a key without one nothing is known.
+fn find_row<M>(
+    rows: &[(Vec<Value>, Arc<M>)],
+    parts: &HashSet<Option<KeyPart>>,
+    pk: &[Value],
+    part: impl FnOnce() -> Option<KeyPart>,
+) -> Match<M> {
+    if let Some((_, row)) = rows.iter().find(|(key, _)| key == pk) {
+        return Match::Exact(row.clone());
+    }
+    let part = part();
+    let equal = part.is_none() || parts.contains(&None) || parts.contains(&part);
+    if equal && !rows.is_empty() {
+        Match::Unsure
+    } else {
+        Match::None
+    }
+}
+
+pub(super) fn in_key_order<E: EntityTrait>(select: Select<E>) -> Select<E> {
+    E::PrimaryKey::iter().fold(select, |select, key| {
+        select.order_by(key.into_column(), Order::Asc)
+    })
+}
