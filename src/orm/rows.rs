@@ -1,7 +1,7 @@
 //! Rows by primary key.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sea_orm::sea_query::{Condition, IntoValueTuple, Value};
@@ -287,7 +287,7 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
     };
     for chunk in pks.chunks(size) {
         let rows = E::find().filter(pk_filter::<E>(chunk)).all(db).await?;
-        let rows: Vec<(Vec<Value>, Arc<E::Model>)> = rows
+        let rows: Vec<KeyedRow<E::Model>> = rows
             .into_iter()
             .map(|row| (pk_of(&row), Arc::new(row)))
             .collect();
@@ -297,12 +297,9 @@ async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
             continue;
         }
         let (meta, backend) = (E::cached_meta(), db.get_database_backend());
-        let parts: HashSet<Option<KeyPart>> = rows
-            .iter()
-            .map(|(key, _)| meta.key_part(key, backend))
-            .collect();
+        let rows = ByPart::new(rows, |key| meta.key_part(key, backend));
         for pk in chunk {
-            let exact = find_row(&rows, &parts, pk, || meta.key_part(pk, backend));
+            let exact = rows.find(pk, meta.key_part(pk, backend));
             found.push(match exact {
                 Match::Exact(row) => Some(row),
                 Match::None => None,
@@ -324,22 +321,35 @@ enum Match<M> {
     Unsure,
 }
 
-/// Keys that the database calls equal share a part. Of a key without one nothing is known.
-fn find_row<M>(
-    rows: &[(Vec<Value>, Arc<M>)],
-    parts: &HashSet<Option<KeyPart>>,
-    pk: &[Value],
-    part: impl FnOnce() -> Option<KeyPart>,
-) -> Match<M> {
-    if let Some((_, row)) = rows.iter().find(|(key, _)| key == pk) {
-        return Match::Exact(row.clone());
+/// Rows by the part of their key. Keys that the database calls equal share a part; of a key without
+/// one nothing is known.
+struct ByPart<M>(HashMap<Option<KeyPart>, Vec<KeyedRow<M>>>);
+
+type KeyedRow<M> = (Vec<Value>, Arc<M>);
+
+impl<M> ByPart<M> {
+    fn new(rows: Vec<KeyedRow<M>>, part: impl Fn(&[Value]) -> Option<KeyPart>) -> Self {
+        let mut by_part: HashMap<_, Vec<_>> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            by_part.entry(part(&row.0)).or_default().push(row);
+        }
+        Self(by_part)
     }
-    let part = part();
-    let equal = part.is_none() || parts.contains(&None) || parts.contains(&part);
-    if equal && !rows.is_empty() {
-        Match::Unsure
-    } else {
-        Match::None
+
+    fn find(&self, pk: &[Value], part: Option<KeyPart>) -> Match<M> {
+        let alike: Vec<&KeyedRow<M>> = match part {
+            Some(_) => [self.0.get(&part), self.0.get(&None)]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect(),
+            None => self.0.values().flatten().collect(),
+        };
+        match alike.iter().find(|(key, _)| key == pk) {
+            Some((_, row)) => Match::Exact(row.clone()),
+            None if alike.is_empty() => Match::None,
+            None => Match::Unsure,
+        }
     }
 }
 
