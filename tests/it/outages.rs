@@ -1,7 +1,7 @@
 //! The cache is away, slow, broken or full of other people's data.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait};
@@ -117,19 +117,13 @@ async fn a_stalled_cache_costs_a_read_one_timeout_and_then_nothing() {
         cache.stats().degraded
     })
     .await;
-    // The breaker is open: in the time of one timeout, very many reads.
+    // The breaker is open: few of very many reads are probes, and only a probe pays the timeout.
     let round_trips = cache.stats().round_trips;
-    let began = Instant::now();
-    let mut reads = 0;
-    while began.elapsed() < Duration::from_millis(80) {
+    for _ in 0..300 {
         assert_eq!(name(&db).await, "PARIS");
-        reads += 1;
     }
-    assert!(reads > 10, "{reads} reads");
-    assert!(
-        cache.stats().round_trips <= round_trips + 1,
-        "at most one probe"
-    );
+    let probes = cache.stats().round_trips - round_trips;
+    assert!(probes < 30, "{probes} of 300 reads were probes");
     proxy.heal().await;
     until(async || {
         name(&db).await;
