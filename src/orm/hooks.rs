@@ -335,7 +335,6 @@ mod tests {
         };
         EntityMeta {
             name: "city".to_owned(),
-            schema: None,
             table: "city".to_owned(),
             columns: vec![
                 column("id", ColumnKind::Integer),

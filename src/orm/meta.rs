@@ -16,27 +16,25 @@ use crate::store::Fingerprint;
 pub struct EntityMeta {
     /// The entity's name in keys.
     pub name: String,
-    /// The table's schema, if the entity names one.
-    pub schema: Option<String>,
     /// The table.
     pub table: String,
     /// The table's columns, in the model's order.
-    pub columns: Vec<ColumnMeta>,
+    pub(crate) columns: Vec<ColumnMeta>,
     /// The primary key, as positions in `columns`.
-    pub primary_key: Vec<usize>,
+    pub(crate) primary_key: Vec<usize>,
     /// The cached indexes.
-    pub indexes: Vec<IndexMeta>,
+    pub(crate) indexes: Vec<IndexMeta>,
     /// Tables whose rows take rows of this one with them (`ON DELETE/UPDATE CASCADE | SET NULL`).
-    pub cascades_from: Vec<String>,
+    pub(crate) cascades_from: Vec<String>,
     /// Hash of the codec version and of the columns' names and types.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     /// How long and how fresh.
     pub policy: EntityPolicy,
 }
 
 /// A column of a cached entity.
 #[derive(Debug, Clone)]
-pub struct ColumnMeta {
+pub(crate) struct ColumnMeta {
     /// The column's name in the database.
     pub name: String,
     /// How its values become key text.
@@ -45,7 +43,7 @@ pub struct ColumnMeta {
 
 /// A cached index.
 #[derive(Debug, Clone)]
-pub struct IndexMeta {
+pub(crate) struct IndexMeta {
     /// The index's name in keys.
     pub name: String,
     /// Its columns, as positions in the entity's columns.
@@ -67,7 +65,6 @@ pub fn entity_meta<E: EntityTrait>(
 ) -> EntityMeta {
     let entity = E::default();
     let table = entity.table_name().to_owned();
-    let schema = entity.schema_name().map(str::to_owned);
     let name = name.unwrap_or(&table).to_owned();
     let columns: Vec<ColumnMeta> = E::Column::iter()
         .map(|column| ColumnMeta {
@@ -79,7 +76,6 @@ pub fn entity_meta<E: EntityTrait>(
         |column: &E::Column| E::Column::iter().position(|other| other.as_str() == column.as_str());
     EntityMeta {
         name,
-        schema,
         table,
         columns,
         primary_key: E::PrimaryKey::iter()
@@ -219,7 +215,6 @@ mod tests {
     fn meta(name: &str, table: &str, parents: &[&str]) -> &'static EntityMeta {
         Box::leak(Box::new(EntityMeta {
             name: name.to_owned(),
-            schema: None,
             table: table.to_owned(),
             columns: vec![],
             primary_key: vec![],

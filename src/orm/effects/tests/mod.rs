@@ -44,7 +44,6 @@ fn entity(
     });
     Box::leak(Box::new(EntityMeta {
         name: table.to_lowercase(),
-        schema: None,
         table: table.to_owned(),
         columns: columns.collect(),
         primary_key: primary_key.to_vec(),
