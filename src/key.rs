@@ -139,7 +139,7 @@ pub enum ColumnKind {
 
 impl ColumnKind {
     /// The kind of a column of this type.
-    pub fn of(column_type: &ColumnType) -> Self {
+    pub(crate) fn of(column_type: &ColumnType) -> Self {
         use ColumnType as T;
         match column_type {
             T::TinyInteger | T::SmallInteger | T::Integer | T::BigInteger => Self::Integer,
@@ -158,7 +158,7 @@ impl ColumnKind {
 
     /// Whether two different values may share a [`KeyPart`], so that a reader must compare the
     /// value itself.
-    pub fn is_folded(self, backend: DbBackend) -> bool {
+    pub(crate) fn is_folded(self, backend: DbBackend) -> bool {
         match self {
             Self::Text => backend != DbBackend::Postgres,
             Self::Char | Self::CiText | Self::Bytes => true,

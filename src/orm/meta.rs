@@ -19,13 +19,13 @@ pub struct EntityMeta {
     /// The table.
     pub table: String,
     /// The table's columns, in the model's order.
-    pub(crate) columns: Vec<ColumnMeta>,
+    pub columns: Vec<ColumnMeta>,
     /// The primary key, as positions in `columns`.
-    pub(crate) primary_key: Vec<usize>,
+    pub primary_key: Vec<usize>,
     /// The cached indexes.
-    pub(crate) indexes: Vec<IndexMeta>,
+    pub indexes: Vec<IndexMeta>,
     /// Tables whose rows take rows of this one with them (`ON DELETE/UPDATE CASCADE | SET NULL`).
-    pub(crate) cascades_from: Vec<String>,
+    pub cascades_from: Vec<String>,
     /// Hash of the codec version and of the columns' names and types.
     pub(crate) fingerprint: Fingerprint,
     /// How long and how fresh.
@@ -34,7 +34,7 @@ pub struct EntityMeta {
 
 /// A column of a cached entity.
 #[derive(Debug, Clone)]
-pub(crate) struct ColumnMeta {
+pub struct ColumnMeta {
     /// The column's name in the database.
     pub name: String,
     /// How its values become key text.
@@ -43,7 +43,7 @@ pub(crate) struct ColumnMeta {
 
 /// A cached index.
 #[derive(Debug, Clone)]
-pub(crate) struct IndexMeta {
+pub struct IndexMeta {
     /// The index's name in keys.
     pub name: String,
     /// Its columns, as positions in the entity's columns.
