@@ -202,10 +202,12 @@ impl Registry {
 /// Whether `parent`, which may name its schema, is `table`, which is in lower case.
 fn names(parent: &str, table: &str) -> bool {
     let last = parent.rsplit('.').next().unwrap_or(parent);
-    let same = |name: &str| {
-        name.eq_ignore_ascii_case(table) || (!name.is_ascii() && name.to_lowercase() == table)
-    };
-    same(parent) || same(last)
+    same_name(parent, table) || same_name(last, table)
+}
+
+/// Whether `name` in lower case is `lower_case`.
+pub(crate) fn same_name(name: &str, lower_case: &str) -> bool {
+    name.eq_ignore_ascii_case(lower_case) || (!name.is_ascii() && name.to_lowercase() == lower_case)
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ use std::borrow::Cow;
 use sea_orm::DbBackend;
 
 use super::cursor::{self, Cursor};
-use super::found::same_name;
 use super::given::{Given, Keyed, keyed};
 use super::pinned::{Target, pinned};
 use super::scan::{Kind, Token};
 use super::statement::{Analyzer, Conflict};
 use super::{Control, Touched};
 use crate::key::KeyPart;
-use crate::orm::meta::EntityMeta;
+use crate::orm::meta::{EntityMeta, same_name};
 
 /// What may follow the target of a `DELETE`.
 const CLAUSES: &[&str] = &["WHERE", "RETURNING", "ORDER", "LIMIT", "USING"];

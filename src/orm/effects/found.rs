@@ -93,11 +93,6 @@ impl<'r> Found<'r> {
     }
 }
 
-/// Whether `name` in lower case is `lower_case`.
-pub(super) fn same_name(name: &str, lower_case: &str) -> bool {
-    name.eq_ignore_ascii_case(lower_case) || (!name.is_ascii() && name.to_lowercase() == lower_case)
-}
-
 fn merge<T>(into: &mut Touched<T>, from: Touched<T>) {
     match (&mut *into, from) {
         (Touched::Only(keys), Touched::Only(more)) => keys.extend(more),

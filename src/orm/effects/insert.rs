@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use sea_orm::DbBackend;
 
 use super::cursor::{self, Cursor};
-use super::found::{LIMIT, same_name};
+use super::found::LIMIT;
 use super::given::{Given, Keyed, keyed};
 use super::scan::{Kind, Token};
 use super::statement::{Analyzer, Conflict};
 use super::{Control, Touched};
 use crate::key::KeyPart;
-use crate::orm::meta::EntityMeta;
+use crate::orm::meta::{EntityMeta, same_name};
 
 /// What an insert says of the rows that it inserts.
 enum Rows<'t, 's> {

@@ -7,11 +7,11 @@ use sea_orm::sea_query::Value;
 
 use super::Touched;
 use super::cursor;
-use super::found::{LIMIT, same_name};
+use super::found::LIMIT;
 use super::given::{Given, Keyed, keyed};
 use super::scan::{Kind, Token};
 use crate::key::KeyPart;
-use crate::orm::meta::EntityMeta;
+use crate::orm::meta::{EntityMeta, same_name};
 
 /// Parentheses nested deeper than this are not looked into.
 const DEEPEST: usize = 16;
