@@ -13,7 +13,7 @@ use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt, TestcontainersError,
 };
 
-use super::{Kind, keeper};
+use super::{Files, Kind, keeper};
 
 /// How long the engine may take to say that it is there.
 const ENGINE_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -44,10 +44,10 @@ pub fn engine_version() -> Option<String> {
 
 impl Container {
     /// Starts one, on this port of the host's loopback.
-    pub async fn start(kind: Kind, port: u16) -> Result<Self, String> {
+    pub async fn start(kind: Kind, port: u16, files: Files) -> Result<Self, String> {
         keeper::expect_containers();
         let image = image(kind);
-        let started = request(kind, &image, port).start().await;
+        let started = request(kind, &image, port, files).start().await;
         started
             .map(|container| Container(Box::new(container)))
             .map_err(|error| {
@@ -65,7 +65,12 @@ impl Container {
         self.0.stop_with_timeout(Some(0)).await
     }
 
-    /// Starts the server that was killed, on the same port.
+    /// Lets the server end in order; its files stay.
+    pub async fn stop(&self) -> Result<(), TestcontainersError> {
+        self.0.stop_with_timeout(Some(10)).await
+    }
+
+    /// Starts the server that was killed or stopped, on the same port.
     pub async fn restart(&self) -> Result<(), TestcontainersError> {
         self.0.start().await
     }
@@ -104,7 +109,7 @@ fn image(kind: Kind) -> String {
     })
 }
 
-fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage> {
+fn request(kind: Kind, image: &str, port: u16, files: Files) -> ContainerRequest<GenericImage> {
     let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
     let (inner, command): (u16, &[&str]) = match kind {
         Kind::Redis => (6379, &["--save", "", "--appendonly", "no"]),
@@ -136,6 +141,7 @@ fn request(kind: Kind, image: &str, port: u16) -> ContainerRequest<GenericImage>
         });
     // A database in memory starts sooner, and goes at once. Redis's stays on disk: a restart finds what SAVE wrote.
     match kind {
+        _ if files == Files::Stay => request,
         Kind::Redis => request,
         Kind::Postgres => request.with_mount(Mount::tmpfs_mount("/var/lib/postgresql/data")),
         Kind::Mariadb => request.with_mount(Mount::tmpfs_mount("/var/lib/mysql")),

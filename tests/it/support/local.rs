@@ -52,7 +52,16 @@ impl Process {
         Ok(())
     }
 
-    /// Starts the server that was killed, on the same port.
+    /// Asks the server to end by this signal, and waits until it has; its files stay.
+    pub fn stop(&self, signal: &str) -> io::Result<()> {
+        self.signal(signal)?;
+        let mut child = self.child.lock().unwrap();
+        child.wait()?;
+        keeper::gone(child.id());
+        Ok(())
+    }
+
+    /// Starts the server that was killed or stopped, on the same port.
     pub fn restart(&self) -> Result<(), String> {
         let program = program(self.kind)?;
         let child =

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use sea_orm::DatabaseConnection;
 
 pub use proxy::Proxy;
-pub use servers::{Database, RedisServer};
+pub use servers::{Database, PostgresServer, RedisServer, Shutdown};
 
 /// A Redis (or Valkey) server for this test alone.
 pub async fn redis() -> RedisServer {
@@ -37,6 +37,11 @@ pub async fn redis() -> RedisServer {
 /// An empty Postgres database for this test alone.
 pub async fn postgres() -> Database {
     Database::on(Kind::Postgres).await
+}
+
+/// A Postgres server for this test alone, which it may stop.
+pub async fn postgres_server() -> PostgresServer {
+    PostgresServer::start().await
 }
 
 /// An empty MariaDB (or MySQL) database for this test alone.
@@ -101,6 +106,13 @@ impl Kind {
             Kind::Mariadb => format!("mysql://root@127.0.0.1:{port}/mysql"),
         }
     }
+}
+
+/// What becomes of a stopped server's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    MayGo,
+    Stay,
 }
 
 /// Who runs the servers that the environment does not give.

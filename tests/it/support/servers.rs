@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::docker::Container;
 use super::local::Process;
-use super::{BACKEND, Backend, Kind, free_port, keeper};
+use super::{BACKEND, Backend, Files, Kind, free_port, keeper};
 
 /// How long a server may take to answer after its start.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
@@ -48,11 +48,11 @@ enum Host {
 }
 
 impl Server {
-    async fn start(kind: Kind) -> Result<Self, String> {
+    async fn start(kind: Kind, files: Files) -> Result<Self, String> {
         let mut attempts = 3;
         loop {
             let port = free_port();
-            let host = Some(Host::start(kind, port).await?);
+            let host = Some(Host::start(kind, port, files).await?);
             let server = Self { kind, port, host };
             match server.wait().await {
                 Ok(()) => return Ok(server),
@@ -95,6 +95,15 @@ impl Server {
         }
     }
 
+    /// Starts again what was ended, and waits until it answers.
+    async fn restart(&self) -> Result<(), String> {
+        match self.host() {
+            Host::Docker(container) => container.restart().await.map_err(|e| e.to_string())?,
+            Host::Local(process) => process.restart()?,
+        }
+        self.wait().await
+    }
+
     async fn failure(&self, error: &str) -> String {
         let log = match self.host() {
             Host::Docker(container) => container.log().await,
@@ -118,9 +127,12 @@ impl Drop for Server {
 }
 
 impl Host {
-    async fn start(kind: Kind, port: u16) -> Result<Self, String> {
+    async fn start(kind: Kind, port: u16, files: Files) -> Result<Self, String> {
         match BACKEND.clone()? {
-            Backend::Docker => Container::start(kind, port).await.map(Host::Docker),
+            Backend::Docker => {
+                let started = Container::start(kind, port, files).await;
+                started.map(Host::Docker)
+            }
             Backend::Local => {
                 let started = tokio::task::spawn_blocking(move || Process::start(kind, port));
                 started.await.map_err(|e| e.to_string())?.map(Host::Local)
@@ -190,7 +202,7 @@ impl RedisServer {
         match Kind::Redis.given_url() {
             Some(url) => Self::given(url).await,
             None => {
-                let server = run(Server::start(Kind::Redis)).await;
+                let server = run(Server::start(Kind::Redis, Files::Stay)).await;
                 Self {
                     url: server.url(),
                     source: RedisSource::Own(Arc::new(server)),
@@ -252,14 +264,8 @@ impl RedisServer {
 
     /// Starts the killed server on its old port, and waits until it answers.
     pub async fn restart(&self) {
-        self.control(|server| async move {
-            match server.host() {
-                Host::Docker(container) => container.restart().await.map_err(|e| e.to_string())?,
-                Host::Local(process) => process.restart()?,
-            }
-            server.wait().await
-        })
-        .await;
+        self.control(|server| async move { server.restart().await })
+            .await;
     }
 
     /// Connections stay open and are accepted, and nothing answers.
@@ -296,6 +302,74 @@ impl RedisServer {
     }
 }
 
+/// A Postgres server that a test may stop.
+#[derive(Debug)]
+pub struct PostgresServer(Arc<Server>);
+
+/// How a Postgres server ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Shutdown {
+    /// It ends its sessions, and then in order.
+    Fast,
+    /// At once; it recovers when it is started again.
+    Immediate,
+}
+
+impl PostgresServer {
+    pub(super) async fn start() -> Self {
+        Self(Arc::new(
+            run(Server::start(Kind::Postgres, Files::Stay)).await,
+        ))
+    }
+
+    /// `host:port`.
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.0.port)
+    }
+
+    /// A new database, in which what was committed outlives any [`Shutdown`].
+    pub async fn database(&self) -> Database {
+        let admin_url = self.0.url();
+        run(async move {
+            let database = Database::create_on(Kind::Postgres, &admin_url).await?;
+            let name = name_in(database.url());
+            let lasting = format!("ALTER DATABASE {name} SET synchronous_commit = on");
+            let done = admin(&admin_url, &lasting).await;
+            done.map_err(|e| e.to_string())?;
+            Ok(database)
+        })
+        .await
+    }
+
+    /// Ends the server.
+    pub async fn stop(&self, how: Shutdown) {
+        let server = Arc::clone(&self.0);
+        run(async move {
+            match (server.host(), how) {
+                (Host::Docker(container), Shutdown::Fast) => {
+                    container.stop().await.map_err(|e| e.to_string())
+                }
+                (Host::Docker(container), Shutdown::Immediate) => {
+                    container.kill().await.map_err(|e| e.to_string())
+                }
+                (Host::Local(process), Shutdown::Fast) => {
+                    process.stop("INT").map_err(|e| e.to_string())
+                }
+                (Host::Local(process), Shutdown::Immediate) => {
+                    process.stop("QUIT").map_err(|e| e.to_string())
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Starts the stopped server on its old port, and waits until it answers.
+    pub async fn restart(&self) {
+        let server = Arc::clone(&self.0);
+        run(async move { server.restart().await }).await;
+    }
+}
+
 /// An empty database.
 #[derive(Debug)]
 pub struct Database {
@@ -322,33 +396,39 @@ impl Database {
     }
 
     async fn create(kind: Kind) -> Result<Self, String> {
-        let name = format!("it_{:016x}", fastrand::u64(..));
-        let given = kind.given_url();
-        let admin_url = match &given {
-            Some(url) => url.clone(),
-            None => server(kind).await?.url(),
+        let Some(admin_url) = kind.given_url() else {
+            return Self::create_on(kind, &server(kind).await?.url()).await;
         };
-        let how = match kind {
-            Kind::Postgres => "TEMPLATE template0",
-            _ => "CHARACTER SET utf8mb4",
-        };
-        let created = admin(&admin_url, &format!("CREATE DATABASE {name} {how}")).await;
-        created.map_err(|e| format!("no new database on {admin_url}: {e}"))?;
+        let database = Self::create_on(kind, &admin_url).await?;
+        let name = name_in(&database.url);
         let force = if kind == Kind::Postgres {
             " WITH (FORCE)"
         } else {
             ""
         };
-        let left = match given {
-            Some(admin) => Leftover::Schema {
-                admin,
-                drop: format!("DROP DATABASE {name}{force}"),
-            },
-            None => Leftover::Nothing,
+        let drop = format!("DROP DATABASE {name}{force}");
+        let left = Leftover::Schema {
+            admin: admin_url,
+            drop,
         };
         Ok(Self {
-            url: with_database(&admin_url, &name),
+            url: database.url.clone(),
             left,
+        })
+    }
+
+    /// On a server of ours: nothing has to be removed.
+    async fn create_on(kind: Kind, admin_url: &str) -> Result<Self, String> {
+        let name = format!("it_{:016x}", fastrand::u64(..));
+        let how = match kind {
+            Kind::Postgres => "TEMPLATE template0",
+            _ => "CHARACTER SET utf8mb4",
+        };
+        let created = admin(admin_url, &format!("CREATE DATABASE {name} {how}")).await;
+        created.map_err(|e| format!("no new database on {admin_url}: {e}"))?;
+        Ok(Self {
+            url: with_database(admin_url, &name),
+            left: Leftover::Nothing,
         })
     }
 
@@ -401,7 +481,14 @@ async fn server(kind: Kind) -> Result<&'static Server, String> {
     } else {
         &MARIADB
     };
-    cell.get_or_try_init(|| Server::start(kind)).await
+    cell.get_or_try_init(|| Server::start(kind, Files::MayGo))
+        .await
+}
+
+/// The database that the URL names.
+fn name_in(url: &str) -> &str {
+    let front = url.split('?').next().unwrap_or_default();
+    front.rsplit('/').next().unwrap_or_default()
 }
 
 /// The URL with another database.

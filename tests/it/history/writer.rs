@@ -1,0 +1,273 @@
+//! A task that writes in every way, and tells before and after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter,
+    Statement, TransactionTrait,
+};
+
+use super::record::{OpId, Outcome, Record, now};
+use super::table::{item, strict_item};
+use super::worker::{Db, Log, Plan, pause};
+
+/// The ways to write.
+pub const KINDS: [&str; 15] = [
+    "ActiveModel::update",
+    "ActiveModel::update through the other entity",
+    "update_many by key",
+    "update_many of a group",
+    "update_many of a range",
+    "raw UPDATE by key",
+    "raw UPDATE that computes the group",
+    "raw UPDATE of a group, RETURNING",
+    "raw UPDATE of all rows",
+    "a transaction",
+    "a transaction, rolled back",
+    "a transaction with a savepoint, released",
+    "a transaction with a savepoint, rolled back",
+    "delete",
+    "insert",
+];
+/// How often each of them, beside the others. What was deleted is inserted next.
+const WEIGHTS: [u32; KINDS.len()] = [14, 6, 12, 3, 4, 12, 6, 3, 1, 10, 5, 6, 6, 6, 4];
+
+pub struct Writer {
+    db: Db,
+    log: Arc<Log>,
+    rng: Rng,
+    rows: i64,
+    groups: i32,
+    op: OpId,
+    deleted: Option<i64>,
+}
+
+/// One change of one row.
+#[derive(Clone, Copy)]
+struct Change {
+    id: i64,
+    grp: Option<i32>,
+    op: OpId,
+}
+
+impl Writer {
+    pub fn new(plan: &Plan, first: OpId, db: Db, log: Arc<Log>, rng: Rng) -> Self {
+        Self {
+            db,
+            log,
+            rng,
+            rows: plan.rows,
+            groups: plan.groups,
+            op: first,
+            deleted: None,
+        }
+    }
+
+    /// Some writes close together, then a rest in which the cache can fill.
+    pub async fn run(mut self) {
+        while self.log.is_writing() {
+            for _ in 0..self.rng.u32(1..12) {
+                if self.log.is_writing() {
+                    self.once().await;
+                    pause(&mut self.rng, Duration::from_millis(6)).await;
+                }
+            }
+            pause(&mut self.rng, Duration::from_millis(150)).await;
+        }
+    }
+
+    async fn once(&mut self) {
+        let kind = self.kind();
+        let op = self.op;
+        self.op = OpId(op.0 + 1);
+        self.log.tell_now(&Record::Begun {
+            op,
+            kind,
+            at: now(),
+        });
+        let result = self.write(kind, op).await;
+        let at = now();
+        let outcome = match result {
+            Ok(()) if kind == 10 => Outcome::RolledBack,
+            Ok(()) => Outcome::Acknowledged,
+            Err(_) => Outcome::Failed,
+        };
+        self.log.tell_now(&Record::Ended { op, outcome, at });
+        if outcome == Outcome::Failed {
+            // As a caller would that is told to come again.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn kind(&mut self) -> usize {
+        if self.deleted.is_some() {
+            return 14;
+        }
+        let all: u32 = WEIGHTS.iter().sum();
+        let mut place = self.rng.u32(..all);
+        let mut kinds = WEIGHTS.iter();
+        kinds
+            .position(|weight| {
+                let here = place < *weight;
+                place = place.saturating_sub(*weight);
+                here
+            })
+            .expect("the weights add up")
+    }
+
+    async fn write(&mut self, kind: usize, op: OpId) -> Result<(), DbErr> {
+        let change = self.change(op);
+        match kind {
+            0..=2 | 5 => apply(kind, change, &self.db).await,
+            3 | 4 | 6..=8 => self.wide(kind, change).await,
+            9..=12 => self.transaction(kind, op).await,
+            13 => self.delete(change).await,
+            _ => self.insert(change).await,
+        }
+    }
+
+    /// Of a random row, the lower the more often.
+    fn change(&mut self, op: OpId) -> Change {
+        let bound = self.rng.i64(1..=self.rows);
+        let id = self.rng.i64(1..=bound);
+        let grp = self.rng.bool().then(|| self.rng.i32(..self.groups));
+        Change { id, grp, op }
+    }
+
+    async fn wide(&mut self, kind: usize, Change { id, op, .. }: Change) -> Result<(), DbErr> {
+        let (db, op, groups) = (&self.db, op.0, self.groups);
+        let grp = self.rng.i32(..groups);
+        let many = item::Entity::update_many().col_expr(item::Column::Op, Expr::value(op));
+        match kind {
+            3 => {
+                let to = Expr::value(self.rng.i32(..groups));
+                let many = many.col_expr(item::Column::Grp, to);
+                many.filter(item::Column::Grp.eq(grp)).exec(db).await?;
+            }
+            4 => {
+                let range = item::Column::Id.between(id, id + 4);
+                many.filter(range).exec(db).await?;
+            }
+            6 => {
+                let sql = format!(
+                    "UPDATE history_item SET op = {op}, grp = (grp + 1) % {groups} WHERE id = {id}"
+                );
+                db.execute_unprepared(&sql).await?;
+            }
+            7 => {
+                let sql = "UPDATE history_item SET op = $1 WHERE grp = $2 RETURNING id, version";
+                let values = [op.into(), grp.into()];
+                let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+                db.query_all_raw(statement).await?;
+            }
+            _ => {
+                let sql = format!("UPDATE history_item SET op = {op}");
+                db.execute_unprepared(&sql).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to four rows, in their order.
+    async fn transaction(&mut self, kind: usize, op: OpId) -> Result<(), DbErr> {
+        let mut changes: Vec<Change> = (0..self.rng.u32(2..5)).map(|_| self.change(op)).collect();
+        changes.sort_by_key(|change| change.id);
+        changes.dedup_by_key(|change| change.id);
+        let nested = self.rng.usize(..changes.len());
+        let txn = self.db.begin().await?;
+        for (place, change) in changes.into_iter().enumerate() {
+            let how = [0, 1, 2, 5][self.rng.usize(..4)];
+            if kind < 11 || place != nested {
+                apply(how, change, &txn).await?;
+            } else {
+                let savepoint = txn.begin().await?;
+                apply(how, change, &savepoint).await?;
+                match kind {
+                    11 => savepoint.commit().await?,
+                    _ => savepoint.rollback().await?,
+                }
+            }
+            pause(&mut self.rng, Duration::from_millis(2)).await;
+        }
+        match kind {
+            10 => txn.rollback().await,
+            _ => txn.commit().await,
+        }
+    }
+
+    /// Says first who deletes it, in the same transaction: the trigger looks there.
+    async fn delete(&mut self, change: Change) -> Result<(), DbErr> {
+        let txn = self.db.begin().await?;
+        apply(2, change, &txn).await?;
+        match self.rng.bool() {
+            true => {
+                item::Entity::delete_by_id(change.id).exec(&txn).await?;
+            }
+            false => {
+                let sql = format!("DELETE FROM history_item WHERE id = {}", change.id);
+                txn.execute_unprepared(&sql).await?;
+            }
+        }
+        txn.commit().await?;
+        self.deleted = Some(change.id);
+        Ok(())
+    }
+
+    async fn insert(&mut self, change: Change) -> Result<(), DbErr> {
+        let row = item::ActiveModel {
+            id: Set(self.deleted.take().unwrap_or(change.id)),
+            grp: Set(change.grp.unwrap_or_default()),
+            version: Set(0),
+            op: Set(change.op.0),
+        };
+        let insert = item::Entity::insert(row).on_conflict_do_nothing();
+        insert.exec_without_returning(&self.db).await?;
+        Ok(())
+    }
+}
+
+/// Sends one change of one row. That the row is not there is no failure.
+async fn apply<C: ConnectionTrait>(how: usize, change: Change, db: &C) -> Result<(), DbErr> {
+    let Change { id, grp, op } = change;
+    let done = match how {
+        0 => {
+            let row = item::ActiveModel {
+                id: Set(id),
+                grp: grp.map_or(NotSet, Set),
+                version: NotSet,
+                op: Set(op.0),
+            };
+            row.update(db).await.map(drop)
+        }
+        1 => {
+            let row = strict_item::ActiveModel {
+                id: Set(id),
+                grp: grp.map_or(NotSet, Set),
+                version: NotSet,
+                op: Set(op.0),
+            };
+            row.update(db).await.map(drop)
+        }
+        2 => {
+            let mut many = item::Entity::update_many().filter(item::Column::Id.eq(id));
+            many = many.col_expr(item::Column::Op, Expr::value(op.0));
+            if let Some(grp) = grp {
+                many = many.col_expr(item::Column::Grp, Expr::value(grp));
+            }
+            many.exec(db).await.map(drop)
+        }
+        _ => {
+            let grp = grp.map_or(String::new(), |grp| format!(", grp = {grp}"));
+            let sql = format!("UPDATE history_item SET op = {}{grp} WHERE id = {id}", op.0);
+            db.execute_unprepared(&sql).await.map(drop)
+        }
+    };
+    match done {
+        Err(DbErr::RecordNotUpdated) => Ok(()),
+        done => done,
+    }
+}
