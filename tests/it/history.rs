@@ -56,7 +56,7 @@ async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
     while scene.reads() < reads {
         let faults = Fault::all(rng);
         for (done, fault) in faults.iter().enumerate() {
-            scene.inflict(*fault).await;
+            scene.inflict(*fault, rng.bool()).await;
             // So that they are spread over a round.
             let due = reads * (done as u64 + 1) / faults.len() as u64;
             while scene.reads() < due {

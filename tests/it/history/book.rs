@@ -55,6 +55,8 @@ pub struct Counts {
     pub after_own_read: u64,
     pub stale_at_start: Moment,
     pub stale_at_end: Moment,
+    /// From the first operation to the start of the first wrong read.
+    pub found_after: Option<Moment>,
     pub disturbances: BTreeMap<&'static str, u64>,
     pub violations: BTreeMap<Fault, u64>,
 }
@@ -166,6 +168,8 @@ impl Book {
                 .entry(disturbance.name)
                 .or_default() += 1;
         }
+        let begun = self.writes.values().map(|write| write.begun);
+        let first = begun.filter(|begun| *begun > 0).min().unwrap_or_default();
         let mut text = String::new();
         for (place, versions) in truth.iter().enumerate() {
             self.counts.versions += versions.len() as u64;
@@ -177,6 +181,9 @@ impl Book {
             counts.stale_at_start = counts.stale_at_start.max(verdict.stale_at_start);
             counts.stale_at_end = counts.stale_at_end.max(verdict.stale_at_end);
             for violation in &verdict.violations {
+                let after = violation.read.start.saturating_sub(first);
+                let earlier = counts.found_after.unwrap_or(Moment::MAX);
+                counts.found_after = Some(after.min(earlier));
                 *counts.violations.entry(violation.fault).or_default() += 1;
             }
             for violation in verdict.violations.iter().take(5) {

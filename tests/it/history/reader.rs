@@ -105,7 +105,7 @@ impl Reader {
                 ids.truncate(usize::try_from(self.rng.i64(few..=most)).unwrap());
                 Asked::Keys(ids)
             }
-            2 | 4 => Asked::Group(self.rng.i32(..self.groups)),
+            2 | 4 => Asked::Group(self.rng.i32(0..self.groups)),
             3 => Asked::All,
             5 => {
                 let first = self.rng.i64(1..=self.rows);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fastrand::Rng;
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use tokio::time::sleep;
 
 use super::book::{Counts, Disturbance};
@@ -108,6 +108,8 @@ pub struct Scene {
     redis_proxy: Proxy,
     slow_redis: Proxy,
     postgres_proxy: Proxy,
+    /// Holds a lock that no write gets past.
+    barrier: Option<DatabaseTransaction>,
     rows: i64,
     groups: i32,
     rng: Rng,
@@ -134,6 +136,7 @@ impl Scene {
             postgres,
             database,
             raw,
+            barrier: None,
             rows,
             groups,
             rng,
@@ -188,9 +191,15 @@ impl Scene {
     }
 
     /// What befalls, and waits until all writers have gone on: no write lives through two faults.
-    pub async fn inflict(&mut self, fault: Fault) {
+    ///
+    /// `amid`: while statements have been sent and wait in the database.
+    pub async fn inflict(&mut self, fault: Fault, amid: bool) {
+        if amid {
+            self.raise_barrier().await;
+        }
         let start = now();
         self.happen(fault).await;
+        self.lower_barrier().await;
         let span = (start, now());
         self.fleet.book().disturbances.push(Disturbance {
             name: fault.name(),
@@ -199,6 +208,23 @@ impl Scene {
         });
         self.fleet.move_on().await;
         self.rest(30..250).await;
+    }
+
+    async fn raise_barrier(&mut self) {
+        let txn = self.raw.begin().await.expect("the database answers");
+        let lock = txn.execute_unprepared("LOCK TABLE history_item IN SHARE MODE");
+        lock.await.expect("writers end");
+        self.barrier = Some(txn);
+        self.rest(20..60).await;
+    }
+
+    /// After readers had time to do harm.
+    async fn lower_barrier(&mut self) {
+        if let Some(txn) = self.barrier.take() {
+            self.rest(0..150).await;
+            // It may have ended with its server.
+            let _ = txn.rollback().await;
+        }
     }
 
     async fn rest(&mut self, ms: std::ops::Range<u64>) {
@@ -254,6 +280,7 @@ impl Scene {
         let process = self.fleet.any_writer();
         let plan = self.fleet.kill(process);
         let theirs = self.sessions(process).await;
+        self.lower_barrier().await;
         self.until_gone(process, &theirs).await;
         self.fleet.book().gone(process, now());
         self.fleet.start(plan);
@@ -268,6 +295,7 @@ impl Scene {
             theirs.push((process, self.sessions(process).await));
         }
         self.postgres_proxy.cut();
+        self.lower_barrier().await;
         for (process, sessions) in theirs {
             self.until_gone(process, &sessions).await;
         }

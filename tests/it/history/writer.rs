@@ -76,7 +76,7 @@ impl Writer {
                     pause(&mut self.rng, Duration::from_millis(6)).await;
                 }
             }
-            pause(&mut self.rng, Duration::from_millis(150)).await;
+            pause(&mut self.rng, Duration::from_millis(250)).await;
         }
     }
 
@@ -134,17 +134,17 @@ impl Writer {
     fn change(&mut self, op: OpId) -> Change {
         let bound = self.rng.i64(1..=self.rows);
         let id = self.rng.i64(1..=bound);
-        let grp = self.rng.bool().then(|| self.rng.i32(..self.groups));
+        let grp = self.rng.bool().then(|| self.rng.i32(0..self.groups));
         Change { id, grp, op }
     }
 
     async fn wide(&mut self, kind: usize, Change { id, op, .. }: Change) -> Result<(), DbErr> {
         let (db, op, groups) = (&self.db, op.0, self.groups);
-        let grp = self.rng.i32(..groups);
+        let grp = self.rng.i32(0..groups);
         let many = item::Entity::update_many().col_expr(item::Column::Op, Expr::value(op));
         match kind {
             3 => {
-                let to = Expr::value(self.rng.i32(..groups));
+                let to = Expr::value(self.rng.i32(0..groups));
                 let many = many.col_expr(item::Column::Grp, to);
                 many.filter(item::Column::Grp.eq(grp)).exec(db).await?;
             }
@@ -202,15 +202,17 @@ impl Writer {
     /// Says first who deletes it, in the same transaction: the trigger looks there.
     async fn delete(&mut self, change: Change) -> Result<(), DbErr> {
         let txn = self.db.begin().await?;
-        apply(2, change, &txn).await?;
-        match self.rng.bool() {
-            true => {
-                item::Entity::delete_by_id(change.id).exec(&txn).await?;
-            }
-            false => {
-                let sql = format!("DELETE FROM history_item WHERE id = {}", change.id);
-                txn.execute_unprepared(&sql).await?;
-            }
+        let many = item::Entity::update_many().filter(item::Column::Id.eq(change.id));
+        let said = many.col_expr(item::Column::Op, Expr::value(change.op.0));
+        if said.exec(&txn).await?.rows_affected == 0 {
+            return txn.commit().await;
+        }
+        if self.rng.bool() {
+            let delete = item::Entity::delete_by_id(change.id);
+            delete.exec(&txn).await?;
+        } else {
+            let sql = format!("DELETE FROM history_item WHERE id = {}", change.id);
+            txn.execute_unprepared(&sql).await?;
         }
         txn.commit().await?;
         self.deleted = Some(change.id);
