@@ -61,6 +61,7 @@
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
+mod bulkhead;
 mod cache;
 mod codec;
 mod config;
