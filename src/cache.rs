@@ -399,11 +399,15 @@ pub(crate) fn is_over<T>(answer: &Result<T, DbErr>) -> bool {
 
 /// Whether the database said so itself, or was never asked.
 ///
-/// Only the text tells, for every driver that SeaORM may be built with. Not to recognise an answer is
-/// safe.
+/// Only the text tells, for every driver that SeaORM may be built with. What speaks of a connection may
+/// be a pooler's word, for a server that is still at work. Not to recognise an answer is safe.
 pub(crate) fn is_answer(error: &DbErr) -> bool {
-    matches!(error, DbErr::ConnectionAcquire(_))
-        || error.to_string().contains("error returned from database")
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return true;
+    }
+    let text = error.to_string().to_lowercase();
+    let hearsay = ["connection", "server conn", "gone away"];
+    text.contains("error returned from database") && !hearsay.iter().any(|word| text.contains(word))
 }
 
 fn settle_ops<'k>(keys: impl Iterator<Item = &'k Key>, writer: Token) -> Vec<Op> {
@@ -478,5 +482,31 @@ impl Drop for Shared {
                 "the cache ends with undelivered invalidations: other processes may read these keys stale until they expire"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::RuntimeErr;
+
+    use super::*;
+
+    #[test]
+    fn only_the_databases_own_word_is_an_answer() {
+        let error = |text: &str| DbErr::Exec(RuntimeErr::Internal(text.to_owned()));
+        let answers = [
+            "error returned from database: duplicate key value violates unique constraint",
+            "error returned from database: 1062 (23000): Duplicate entry",
+        ];
+        let silence = [
+            "error communicating with database: Connection reset by peer",
+            "error returned from database: server conn crashed?",
+            "error returned from database: terminating connection due to administrator command",
+            "error returned from database: 2013 (HY000): Lost connection to MySQL server",
+            "attempted to communicate with a crashed background worker",
+        ];
+        assert!(answers.iter().all(|text| is_answer(&error(text))));
+        assert!(!silence.iter().any(|text| is_answer(&error(text))));
+        assert!(is_over(&Ok(())));
     }
 }

@@ -42,10 +42,11 @@ async fn two(policy: WritePolicy) -> Two {
     }
 }
 
-async fn hits_again(db: &CachedConnection) {
+/// The cache answers again, with this.
+async fn hits_again(db: &CachedConnection, expected: &str) {
     until(async || {
         let hits = db.cache().stats().entity("city").hits;
-        name(db).await;
+        assert_eq!(name(db).await, expected);
         db.cache().stats().entity("city").hits > hits
     })
     .await;
@@ -66,7 +67,7 @@ async fn cut_connections_cost_a_batch_and_no_freshness() {
             (new.clone(), new)
         );
     }
-    hits_again(&two.near).await;
+    hits_again(&two.near, "round 19").await;
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn a_half_open_connection_is_given_up_and_a_new_one_made() {
     two.proxy.heal().await;
     until(async || two.near.cache().stats().undelivered == 0).await;
     assert_eq!(name(&two.far).await, "in the dark");
-    hits_again(&two.near).await;
+    hits_again(&two.near, "in the dark").await;
 }
 
 #[tokio::test]
@@ -104,7 +105,7 @@ async fn a_strict_write_through_a_stalled_connection_is_refused() {
         (name(&two.near).await, name(&two.far).await),
         ("new".into(), "new".into())
     );
-    hits_again(&two.near).await;
+    hits_again(&two.near, "new").await;
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn a_slow_way_to_redis_is_slow_and_fresh() {
         rename("by the slow one").update(&two.near).await.unwrap();
         assert_eq!(name(&two.far).await, "by the slow one");
     }
-    hits_again(&two.near).await;
+    hits_again(&two.near, "by the slow one").await;
 }
 
 #[tokio::test]
@@ -136,7 +137,7 @@ async fn a_redis_that_comes_back_with_an_old_snapshot_serves_nothing_of_it() {
             !db.cache().stats().degraded
         })
         .await;
-        hits_again(db).await;
+        hits_again(db, "new").await;
     }
 }
 
@@ -158,7 +159,7 @@ async fn eviction_at_any_moment_costs_misses_only() {
             (new.clone(), new)
         );
     }
-    hits_again(&two.near).await;
+    hits_again(&two.near, "round 49").await;
 }
 
 #[tokio::test]
@@ -174,7 +175,7 @@ async fn a_full_redis_takes_invalidations_and_caches_nothing() {
         assert_eq!(name(db).await, "while it was full");
     }
     two.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    hits_again(&two.near).await;
+    hits_again(&two.near, "while it was full").await;
     assert_eq!(name(&two.far).await, "while it was full");
 }
 
@@ -197,7 +198,7 @@ async fn scripts_that_were_flushed_cost_nothing_but_time() {
             .unwrap()
             .is_some()
     );
-    hits_again(&two.near).await;
+    hits_again(&two.near, "round 4").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,5 +231,5 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
         (name_of(1, &world).await, name(&other).await),
         ("new".into(), "new".into())
     );
-    hits_again(&world.db).await;
+    hits_again(&world.db, "new").await;
 }
