@@ -233,3 +233,28 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
     );
     hits_again(&world.db, "new").await;
 }
+
+#[tokio::test]
+async fn a_lease_whose_holder_died_is_taken_over() {
+    let redis = support::redis().await;
+    let (_database, raw) = database().await;
+    let builder = Cache::builder().lease_ttl(Duration::from_millis(300));
+    let cache = builder.redis(redis.url()).build().await.unwrap();
+    let db = cache.attach(raw);
+    name(&db).await;
+    // What a process leaves that ends between its query and its fill: its lease, and no value.
+    let key = "soc:main:city:pk:1";
+    let fields: Vec<String> = redis::from_redis_value(redis.cli(&["HKEYS", key]).await).unwrap();
+    let [value] = &fields[..] else {
+        panic!("{fields:?}")
+    };
+    let time: Vec<u64> = redis::from_redis_value(redis.cli(&["TIME"]).await).unwrap();
+    let deadline = time[0] * 1_000 + 300;
+    redis.cli(&["DEL", key]).await;
+    let lease = format!("00000000000000ab:{deadline}");
+    redis
+        .cli(&["HSET", key, &value.replace("v:", "l:"), &lease])
+        .await;
+    assert_eq!(name(&db).await, "PARIS");
+    hits_again(&db, "PARIS").await;
+}
