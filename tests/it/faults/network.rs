@@ -249,7 +249,7 @@ async fn a_lease_whose_holder_died_is_taken_over() {
         panic!("{fields:?}")
     };
     let time: Vec<u64> = redis::from_redis_value(redis.cli(&["TIME"]).await).unwrap();
-    let deadline = time[0] * 1_000 + 300;
+    let deadline = time[0] * 1_000 + time[1] / 1_000 + 300;
     redis.cli(&["DEL", key]).await;
     let lease = format!("00000000000000ab:{deadline}");
     redis
