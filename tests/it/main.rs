@@ -2,6 +2,7 @@
 
 mod conformance;
 mod entities;
+mod faults;
 mod history;
 mod hooks;
 mod outages;
