@@ -259,9 +259,22 @@ impl Cache {
     }
 
     /// Settles what [`fence`](Self::fence) planted. A failure goes to the journal.
+    ///
+    /// A server that was restarted under the write has lost the fence and broken the connection at once,
+    /// and another process may have stored the old data since. So before the write is acknowledged the
+    /// store is asked again, over a new connection, and for a strict write also while the breaker is open.
     pub(crate) async fn settle(&self, invalidation: &Invalidation, writer: Token) {
         let batch = settle_ops(invalidation.keys(), writer);
-        if self.run_all(batch).await.is_err() {
+        let Err(error) = self.run_all(batch.clone()).await else {
+            return;
+        };
+        let again = match (invalidation.policy(), &error) {
+            (WritePolicy::Strict, _) => self.insist(batch).await,
+            // The connection is as it was, and the fence with it.
+            (WritePolicy::Available, StoreError::Timeout(_)) => Err(error),
+            (WritePolicy::Available, _) => self.run_all(batch).await,
+        };
+        if again.is_err() {
             self.journal(invalidation.keys().cloned());
         }
     }
@@ -293,7 +306,18 @@ impl Cache {
 
     /// Runs a batch of which every op must succeed.
     async fn run_all(&self, batch: Vec<Op>) -> Result<(), StoreError> {
-        let replies = self.run(None, batch).await?;
+        self.all_done(self.run(None, batch).await?)
+    }
+
+    /// The same, whatever the breaker says.
+    async fn insist(&self, batch: Vec<Op>) -> Result<(), StoreError> {
+        let answer = self.0.ask(batch).await;
+        let entity = None;
+        let answer = answer.inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }));
+        self.all_done(answer?)
+    }
+
+    fn all_done(&self, replies: Replies) -> Result<(), StoreError> {
         match replies
             .items
             .into_iter()
@@ -347,6 +371,11 @@ impl Shared {
         if !self.breaker.admits() {
             return Err(StoreError::Degraded);
         }
+        self.ask(batch).await
+    }
+
+    /// Past the breaker, which learns what came of it.
+    async fn ask(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
         let asked = batch.len();
         self.witness.round_trip();
         let abandoned = Abandoned(Some(&self.breaker));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sea_orm::ActiveModelTrait;
+use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, TransactionTrait};
 use sea_orm_cache::store::Op;
 use sea_orm_cache::{Cache, CachedConnection, WritePolicy};
 
-use crate::entities::city;
+use crate::entities::{city, create_tables};
 use crate::outages::{database, name, rename, until};
-use crate::reads::seed;
+use crate::reads::{city as a_city, seed};
 use crate::support::{self, Proxy, RedisServer};
 use crate::world::{Place, Sql, World};
 use crate::writes::name_of;
@@ -232,6 +232,54 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
         ("new".into(), "new".into())
     );
     hits_again(&world.db, "new").await;
+}
+
+/// One fault takes the fence and the connection over which to settle.
+async fn restarted_under_a_write(noticed: bool) {
+    let (database, redis) = (support::postgres().await, support::redis().await);
+    let raw = database.connect().await;
+    create_tables(&raw).await;
+    let paris = city::Entity::insert(a_city(1, None, "paris"));
+    paris.exec(&raw).await.unwrap();
+    let process = async || {
+        let builder = Cache::builder().write_policy(WritePolicy::Strict);
+        let cache = builder.redis(redis.url()).build().await.unwrap();
+        cache.attach(database.connect().await)
+    };
+    let (writer, reader) = (process().await, process().await);
+    let lock = raw.begin().await.unwrap();
+    let lock_row = "SELECT 1 FROM city WHERE id = 1 FOR UPDATE";
+    lock.execute_unprepared(lock_row).await.unwrap();
+    let db = writer.clone();
+    let write = tokio::spawn(async move { rename("new").update(&db).await });
+    until(async || redis.cli(&["EXISTS", "soc:main:city:pk:1"]).await == redis::Value::Int(1))
+        .await;
+    redis.kill().await;
+    if noticed {
+        // The breaker opens at the third failure, and stays open for 800 ms after the sixth.
+        let failed = writer.cache().stats().round_trips + 6;
+        until(async || {
+            name(&writer).await;
+            writer.cache().stats().round_trips >= failed
+        })
+        .await;
+    }
+    redis.restart().await;
+    hits_again(&reader, "PARIS").await;
+    lock.rollback().await.unwrap();
+    write.await.unwrap().unwrap();
+    assert_eq!(name(&reader).await, "new");
+    assert_eq!(writer.cache().stats().undelivered, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_restarts_under_a_write_is_told_before_the_write_returns() {
+    restarted_under_a_write(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_restarts_under_a_write_is_told_although_the_breaker_is_open() {
+    restarted_under_a_write(true).await;
 }
 
 #[tokio::test]
