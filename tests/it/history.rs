@@ -54,7 +54,7 @@ async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
     scene.start_fleet();
     scene.fleet.move_on().await;
     while scene.reads() < reads {
-        let faults = Fault::all(rng);
+        let faults = faults(rng);
         for (done, fault) in faults.iter().enumerate() {
             scene.inflict(*fault, rng.bool()).await;
             // So that they are spread over a round.
@@ -70,6 +70,16 @@ async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
         panic!("HISTORY_SEED={seed}: {counts}\nsee {}", path.display());
     }
     counts
+}
+
+/// `HISTORY_FAULT="Redis restarted empty"` is that one and no other.
+fn faults(rng: &mut Rng) -> Vec<Fault> {
+    let Ok(name) = std::env::var("HISTORY_FAULT") else {
+        return Fault::all(rng);
+    };
+    let fault =
+        Fault::named(&name).unwrap_or_else(|| panic!("HISTORY_FAULT={name}: no such fault"));
+    vec![fault; 20]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,6 +70,13 @@ impl Fault {
         first
     }
 
+    /// Of a name as it is reported.
+    pub fn named(name: &str) -> Option<Self> {
+        let once = [RedisRestartedEmpty, RedisSaved, RedisRestartedFromSnapshot];
+        let all = once.into_iter().chain([PostgresRestarted, PostgresCrashed]);
+        all.chain(ANY).find(|fault| fault.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             WriterKilled => "a writer killed",

@@ -165,9 +165,11 @@ async fn work(plan: &Plan, log: &Arc<Log>) {
     log.tell_now(&Record::Counted { hits, misses });
 }
 
-/// Everything as by default, but the policy: an `available` write makes no promise while Redis cannot be reached.
+/// Everything as by default but the policy, because an `available` write makes no promise while Redis cannot be
+/// reached; and fences, which stay for their whole life when Postgres fails, live half as long.
 async fn cache(plan: &Plan) -> Cache {
     let builder = Cache::builder().write_policy(WritePolicy::Strict);
+    let builder = builder.fence_ttl(Duration::from_secs(5));
     let builder = match plan.mutant {
         Mutant::None => builder.redis(&plan.redis),
         mutant => {
