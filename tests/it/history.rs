@@ -65,7 +65,10 @@ async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
         }
     }
     let (counts, kept) = scene.conclude(&seed.to_string()).await;
-    say(&format!("history: {counts} in {:.0?}\n", started.elapsed()));
+    say(&format!(
+        "\nhistory in {:.0?}: {counts}\n",
+        started.elapsed()
+    ));
     if let Some(path) = kept {
         panic!("HISTORY_SEED={seed}: {counts}\nsee {}", path.display());
     }
@@ -109,9 +112,9 @@ async fn finds(mutant: Mutant) {
         sleep(Duration::from_secs(2)).await;
         let (counts, kept) = scene.conclude(&mutant.to_string()).await;
         if kept.is_some() {
+            let after = Duration::from_nanos(counts.found_after.unwrap_or_default());
             let text = format!(
-                "history: {mutant} found in round {round}, {:.1?}: {counts}\n",
-                started.elapsed()
+                "\nhistory, {mutant}: found {after:.1?} after round {round}'s first write: {counts}\n"
             );
             return say(&text);
         }

@@ -294,35 +294,36 @@ impl Book {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lookups = self.hits + self.misses;
+        let hit_rate = self.hits as f64 / lookups.max(1) as f64 * 100.0;
+        let ms = |moment| moment as f64 / 1e6;
         let violations: u64 = self.violations.values().sum();
-        write!(
+        writeln!(
             f,
-            "{} reads checked ({} linearizable) in {} calls of {} processes, {} more that a row is not in a group, \
-             {} calls failed; \
-             writes: {} acknowledged, {} failed, {} rolled back, {} unknown, {} row versions; \
-             hit rate {:.0} % of {lookups}; \
-             {} reads after an own write, {} after an own read; \
-             outdated for at most {:.1} ms at a read's start, {:.1} ms at its end; \
-             faults {:?}; violations {violations} {:?}",
+            "{} reads checked ({} linearizable) in {} calls of {} processes; {} more that a row is not in a group; \
+             {} calls failed; hit rate {hit_rate:.0} % of {lookups}",
             self.reads,
             self.linearizable,
             self.calls,
             self.processes,
             self.not_in_group,
             self.calls_failed,
-            self.acknowledged,
-            self.failed,
-            self.rolled_back,
-            self.unknown,
-            self.versions,
-            self.hits as f64 / lookups.max(1) as f64 * 100.0,
+        )?;
+        writeln!(
+            f,
+            "  writes: {} acknowledged, {} failed, {} rolled back, {} unknown; {} row versions",
+            self.acknowledged, self.failed, self.rolled_back, self.unknown, self.versions
+        )?;
+        writeln!(
+            f,
+            "  read-your-writes checked {} times, monotonic reads {} times; outdated for at most {:.1} ms when a read \
+             began, {:.1} ms when it returned",
             self.after_own_write,
             self.after_own_read,
-            self.stale_at_start as f64 / 1e6,
-            self.stale_at_end as f64 / 1e6,
-            self.disturbances,
-            self.violations,
-        )
+            ms(self.stale_at_start),
+            ms(self.stale_at_end),
+        )?;
+        writeln!(f, "  faults: {:?}", self.disturbances)?;
+        write!(f, "  violations: {violations} {:?}", self.violations)
     }
 }
 
@@ -360,4 +361,30 @@ fn answers(
 /// Milliseconds from `zero`.
 fn ms(moment: Moment, zero: Moment) -> String {
     format!("{:+.3} ms", (moment as f64 - zero as f64) / 1e6)
+}
+
+#[test]
+fn an_answer_speaks_of_all_rows_that_it_was_asked_for_and_of_no_others() {
+    let found = super::record::Found {
+        id: 2,
+        version: 7,
+        grp: 1,
+        op: OpId::SEED,
+    };
+    let row = Answer::Row {
+        version: 7,
+        grp: 1,
+        op: OpId::SEED,
+    };
+    let all = answers(&Asked::All, &[found], 2).unwrap();
+    assert_eq!(all, [(1, Answer::Absent), (2, row)]);
+    let group = answers(&Asked::Group(1), &[found], 2).unwrap();
+    assert_eq!(group, [(1, Answer::NotIn(1)), (2, row)]);
+    let keys = answers(&Asked::Keys(vec![2]), &[found], 2).unwrap();
+    assert_eq!(keys, [(2, row)]);
+    assert!(answers(&Asked::Keys(vec![1]), &[found], 2).is_err());
+    assert!(
+        answers(&Asked::Group(0), &[found], 2).is_err(),
+        "it is in group 1"
+    );
 }

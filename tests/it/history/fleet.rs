@@ -69,10 +69,19 @@ impl Fleet {
             .collect()
     }
 
-    /// A process that writes, chosen at random.
-    pub fn any_writer(&mut self) -> u16 {
-        let writers = self.processes(|plan| plan.writers > 0);
-        writers[self.rng.usize(..writers.len())]
+    /// One of them, chosen at random.
+    pub fn any(&mut self, fits: impl Fn(&Plan) -> bool) -> u16 {
+        let processes = self.processes(fits);
+        processes[self.rng.usize(..processes.len())]
+    }
+
+    /// Sends a signal to a process that lives.
+    pub fn signal(&self, process: u16, name: &str) {
+        let worker = self.workers.iter().find(|w| w.plan.process == process);
+        let id = worker.expect("it runs").child.id();
+        let kill = format!("kill -s {name} {id}");
+        let sent = Command::new("/bin/sh").args(["-c", &kill]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{kill}");
     }
 
     /// SIGKILL. What it told before is in the book.

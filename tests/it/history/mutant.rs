@@ -48,7 +48,7 @@ pub struct Broken {
     mutant: Mutant,
 }
 
-const LONGEST_PAUSE_MS: u64 = 8;
+const LONGEST_PAUSE_MS: u64 = 15;
 
 impl Broken {
     pub fn new(redis: RedisStore, mutant: Mutant) -> Self {

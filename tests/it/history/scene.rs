@@ -19,6 +19,7 @@ use crate::support::{self, Database, PostgresServer, Proxy, RedisServer, Shutdow
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     WriterKilled,
+    ProcessPaused,
     RedisRestartedEmpty,
     RedisSaved,
     RedisRestartedFromSnapshot,
@@ -38,10 +39,12 @@ pub enum Fault {
 use Fault::*;
 
 /// At any time.
-const ANY: [Fault; 14] = [
+const ANY: [Fault; 16] = [
     WriterKilled,
     WriterKilled,
     WriterKilled,
+    ProcessPaused,
+    ProcessPaused,
     RedisPaused,
     RedisClientsKilled,
     RedisFlushed,
@@ -80,6 +83,7 @@ impl Fault {
     fn name(self) -> &'static str {
         match self {
             WriterKilled => "a writer killed",
+            ProcessPaused => "a process stopped and continued",
             RedisRestartedEmpty => "Redis restarted empty",
             RedisSaved => "Redis saved",
             RedisRestartedFromSnapshot => "Redis restarted from a snapshot",
@@ -115,7 +119,7 @@ pub struct Scene {
     redis_proxy: Proxy,
     slow_redis: Proxy,
     postgres_proxy: Proxy,
-    /// Holds a lock that no write gets past.
+    /// Holds a lock that no commit gets past.
     barrier: Option<DatabaseTransaction>,
     rows: i64,
     groups: i32,
@@ -199,7 +203,7 @@ impl Scene {
 
     /// What befalls, and waits until all writers have gone on: no write lives through two faults.
     ///
-    /// `amid`: while statements have been sent and wait in the database.
+    /// `amid`: while commits have been sent and wait in the database.
     pub async fn inflict(&mut self, fault: Fault, amid: bool) {
         if amid {
             self.raise_barrier().await;
@@ -219,8 +223,8 @@ impl Scene {
 
     async fn raise_barrier(&mut self) {
         let txn = self.raw.begin().await.expect("the database answers");
-        let lock = txn.execute_unprepared("LOCK TABLE history_item IN SHARE MODE");
-        lock.await.expect("writers end");
+        let lock = txn.execute_unprepared(table::NOBODY_COMMITS);
+        lock.await.expect("commits end");
         self.barrier = Some(txn);
         self.rest(20..60).await;
     }
@@ -241,6 +245,12 @@ impl Scene {
     async fn happen(&mut self, fault: Fault) {
         match fault {
             WriterKilled => self.kill_a_writer().await,
+            ProcessPaused => {
+                let process = self.fleet.any(|_| true);
+                self.fleet.signal(process, "STOP");
+                self.rest(300..1_500).await;
+                self.fleet.signal(process, "CONT");
+            }
             RedisRestartedEmpty | RedisRestartedFromSnapshot => {
                 self.redis.kill().await;
                 self.redis.restart().await;
@@ -284,7 +294,7 @@ impl Scene {
 
     /// Another one takes its place when the database has done with it.
     async fn kill_a_writer(&mut self) {
-        let process = self.fleet.any_writer();
+        let process = self.fleet.any(|plan| plan.writers > 0);
         let plan = self.fleet.kill(process);
         let theirs = self.sessions(process).await;
         self.lower_barrier().await;

@@ -72,10 +72,21 @@ BEGIN
     INSERT INTO history_truth VALUES (OLD.id, number, NULL, OLD.op);
     RETURN NULL;
 END $$;
+CREATE FUNCTION history_wait() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1);
+    RETURN NULL;
+END $$;
 CREATE TRIGGER number BEFORE INSERT OR UPDATE ON history_item FOR EACH ROW EXECUTE FUNCTION history_number();
 CREATE TRIGGER write_down AFTER INSERT OR UPDATE ON history_item FOR EACH ROW EXECUTE FUNCTION history_write_down();
 CREATE TRIGGER bury AFTER DELETE ON history_item FOR EACH ROW EXECUTE FUNCTION history_bury();
+CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON history_item
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION history_wait();
 ";
+
+/// As long as a transaction has done this, no other one that wrote gets to its end: it waits in its COMMIT, or in
+/// its statement if that is all of it.
+pub const NOBODY_COMMITS: &str = "SELECT pg_advisory_xact_lock(1)";
 
 /// Makes the tables and rows 1 to `rows`, written by the seed.
 pub async fn create(db: &DatabaseConnection, rows: i64, groups: i32) -> Result<(), DbErr> {
