@@ -5,9 +5,9 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::judge::{Answer, Fault, Read, Span, Version, Violation, Write, judge};
-use super::reader::WAYS;
+use super::reader::{is_linearizable, way_name};
 use super::record::{Asked, Moment, OpId, Outcome, Record};
-use super::writer::KINDS;
+use super::writer::Kind;
 
 /// A disturbance, by name.
 #[derive(Clone, Debug)]
@@ -106,13 +106,13 @@ impl Book {
                 self.counts.calls += 1;
                 let answers = match answers(&asked, &found, self.reads.len() as i64) {
                     Ok(answers) => answers,
-                    Err(reason) => return self.odd.push(format!("{}: {reason}", WAYS[way])),
+                    Err(reason) => return self.odd.push(format!("{}: {reason}", way_name(way))),
                 };
                 for (id, answer) in answers {
                     let one = u64::from(!matches!(answer, Answer::NotIn(_)));
                     self.counts.reads += one;
                     self.counts.not_in_group += 1 - one;
-                    self.counts.linearizable += one * u64::from(way >= WAYS.len() / 2);
+                    self.counts.linearizable += one * u64::from(is_linearizable(way));
                     self.reads[usize::try_from(id - 1).unwrap()].push(read(answer));
                 }
             }
@@ -262,7 +262,7 @@ impl Book {
             ms(read.end, at),
             read.process,
             read.answer,
-            WAYS[usize::from(read.way)]
+            way_name(usize::from(read.way))
         )
     }
 
@@ -281,7 +281,7 @@ impl Book {
             version
                 .grp
                 .map_or("deleted".to_owned(), |grp| format!("group {grp}")),
-            kind.map_or("seed", |kind| KINDS[*kind]),
+            kind.map_or("seed", |kind| Kind::name(*kind)),
             if acknowledged {
                 ""
             } else {

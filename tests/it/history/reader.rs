@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
@@ -11,24 +12,45 @@ use super::record::{Asked, Found, OpId, Record, now};
 use super::table::{item, strict_item};
 use super::worker::{Db, Log, Plan};
 
-/// The ways to read, at the default level and then at the other one.
-pub const WAYS: [&str; 14] = [
-    "cached_get",
-    "cached_get_many",
-    "cached_find_by_grp",
-    "cached_all",
-    "a cached select of a group",
-    "a cached select of a range",
-    "a cached select of one row",
-    "cached_get, linearizable",
-    "cached_get_many, linearizable",
-    "cached_find_by_grp, linearizable",
-    "cached_all, linearizable",
-    "a cached select of a group, linearizable",
-    "a cached select of a range, linearizable",
-    "a cached select of one row, linearizable",
+/// The ways to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Get,
+    GetMany,
+    FindByGroup,
+    All,
+    SelectGroup,
+    SelectRange,
+}
+
+/// What they are called, and how often each of a hundred reads is one.
+const WAYS: [(Way, &str, u32); 6] = [
+    (Way::Get, "cached_get", 22),
+    (Way::GetMany, "cached_get_many", 45),
+    (Way::FindByGroup, "cached_find_by_grp", 15),
+    (Way::All, "cached_all", 6),
+    (Way::SelectGroup, "a cached select of a group", 5),
+    (Way::SelectRange, "a cached select of a range", 7),
 ];
-const LEVELS: usize = 2;
+
+/// Added to the number of a way at the other level.
+const LINEARIZABLE: usize = WAYS.len();
+
+/// Whether a record's number is one of the other level.
+pub fn is_linearizable(number: usize) -> bool {
+    number >= LINEARIZABLE
+}
+
+/// Of a record's number.
+pub fn way_name(number: usize) -> String {
+    let (_, name, _) = WAYS[number % WAYS.len()];
+    let level = if is_linearizable(number) {
+        "linearizable"
+    } else {
+        "bounded"
+    };
+    format!("{name}, {level}")
+}
 
 pub struct Reader {
     db: Db,
@@ -58,15 +80,15 @@ impl Reader {
 
     async fn once(&mut self) {
         let way = self.way();
-        let level = self.rng.usize(..LEVELS);
+        let linearizable = self.rng.bool();
         let asked = self.asked(way);
         let start = now();
-        let answer = match level {
-            0 => self.default_level(way, &asked).await,
-            _ => self.linearizable(way, &asked).await,
+        let answer = match linearizable {
+            false => self.bounded(way, &asked).await,
+            true => self.linearizable(way, &asked).await,
         };
         let end = now();
-        let way = way + level * WAYS.len() / LEVELS;
+        let way = way as usize + usize::from(linearizable) * LINEARIZABLE;
         match answer {
             Ok(found) => self.log.tell(&Record::Read {
                 way,
@@ -78,40 +100,39 @@ impl Reader {
             Err(_) => {
                 self.log.tell(&Record::ReadFailed { way });
                 // As a caller would that is told to come again.
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
 
-    fn way(&mut self) -> usize {
-        match self.rng.u32(..100) {
-            0..22 => 0,
-            22..67 => 1,
-            67..82 => 2,
-            82..88 => 3,
-            88..93 => 4,
-            93..97 => 5,
-            _ => 6,
+    fn way(&mut self) -> Way {
+        let mut place = self.rng.u32(..100);
+        for (way, _, weight) in WAYS {
+            if place < weight {
+                return way;
+            }
+            place -= weight;
         }
+        unreachable!("the weights add up")
     }
 
-    fn asked(&mut self, way: usize) -> Asked {
+    fn asked(&mut self, way: Way) -> Asked {
         match way {
-            1 => {
-                let most = self.rows.min(64);
+            Way::Get => Asked::Keys(vec![self.rng.i64(1..=self.rows)]),
+            Way::GetMany => {
                 let mut ids: Vec<i64> = (1..=self.rows).collect();
                 self.rng.shuffle(&mut ids);
-                let few = (most / 4).max(1);
-                ids.truncate(usize::try_from(self.rng.i64(few..=most)).unwrap());
+                let (few, all) = ((ids.len() / 4).max(1), ids.len());
+                ids.truncate(self.rng.usize(few..=all));
                 Asked::Keys(ids)
             }
-            2 | 4 => Asked::Group(self.rng.i32(0..self.groups)),
-            3 => Asked::All,
-            5 => {
+            Way::FindByGroup | Way::SelectGroup => Asked::Group(self.rng.i32(0..self.groups)),
+            Way::All => Asked::All,
+            Way::SelectRange => {
                 let first = self.rng.i64(1..=self.rows);
-                Asked::Keys((first..=self.rows.min(first + 15)).collect())
+                let last = self.rows.min(first + self.rng.i64(0..16));
+                Asked::Keys((first..=last).collect())
             }
-            _ => Asked::Keys(vec![self.rng.i64(1..=self.rows)]),
         }
     }
 }
@@ -124,7 +145,7 @@ fn range(ids: &[i64]) -> RangeInclusive<i64> {
 macro_rules! ways {
     ($name:ident, $entity:ident) => {
         impl Reader {
-            async fn $name(&self, way: usize, asked: &Asked) -> Result<Vec<Found>, DbErr> {
+            async fn $name(&self, way: Way, asked: &Asked) -> Result<Vec<Found>, DbErr> {
                 use $entity::{Column, Entity};
                 let db = &self.db;
                 let found = |row: &$entity::Model| Found {
@@ -134,11 +155,11 @@ macro_rules! ways {
                     op: OpId(row.op),
                 };
                 let rows: sea_orm_cache::Rows<$entity::Model> = match (way, asked) {
-                    (0, Asked::Keys(ids)) => {
+                    (Way::Get, Asked::Keys(ids)) => {
                         let row = Entity::cached_get(ids[0], db).await?;
                         return Ok(row.iter().map(|row| found(row)).collect());
                     }
-                    (1, Asked::Keys(ids)) => {
+                    (Way::GetMany, Asked::Keys(ids)) => {
                         let rows = Entity::cached_get_many(ids.clone(), db).await?;
                         assert_eq!(rows.len(), ids.len(), "one answer for each key");
                         let rows = ids.iter().zip(&rows);
@@ -149,8 +170,10 @@ macro_rules! ways {
                         };
                         return Ok(rows.map(in_order).collect());
                     }
-                    (2, Asked::Group(grp)) => Entity::cached_find_by_grp(*grp, db).await?.into(),
-                    (4, Asked::Group(grp)) => {
+                    (Way::FindByGroup, Asked::Group(grp)) => {
+                        Entity::cached_find_by_grp(*grp, db).await?.into()
+                    }
+                    (_, Asked::Group(grp)) => {
                         Entity::find()
                             .filter(Column::Grp.eq(*grp))
                             .cached()
@@ -170,5 +193,5 @@ macro_rules! ways {
     };
 }
 
-ways!(default_level, item);
+ways!(bounded, item);
 ways!(linearizable, strict_item);

@@ -16,25 +16,74 @@ use super::table::{item, strict_item};
 use super::worker::{Db, Log, Plan, pause};
 
 /// The ways to write.
-pub const KINDS: [&str; 15] = [
-    "ActiveModel::update",
-    "ActiveModel::update through the other entity",
-    "update_many by key",
-    "update_many of a group",
-    "update_many of a range",
-    "raw UPDATE by key",
-    "raw UPDATE that computes the group",
-    "raw UPDATE of a group, RETURNING",
-    "raw UPDATE of all rows",
-    "a transaction",
-    "a transaction, rolled back",
-    "a transaction with a savepoint, released",
-    "a transaction with a savepoint, rolled back",
-    "delete",
-    "insert",
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Model,
+    OtherModel,
+    ManyByKey,
+    ManyOfGroup,
+    ManyOfRange,
+    RawByKey,
+    RawComputed,
+    RawOfGroup,
+    RawOfAll,
+    Transaction,
+    RolledBack,
+    Released,
+    PartlyRolledBack,
+    Delete,
+    Insert,
+}
+
+use Kind::*;
+
+/// What they are called, and how often each is chosen beside the others. What was deleted is inserted next.
+const KINDS: [(Kind, &str, u32); 15] = [
+    (Model, "ActiveModel::update", 14),
+    (
+        OtherModel,
+        "ActiveModel::update through the other entity",
+        6,
+    ),
+    (ManyByKey, "update_many by key", 12),
+    (ManyOfGroup, "update_many of a group", 3),
+    (ManyOfRange, "update_many of a range", 4),
+    (RawByKey, "raw UPDATE by key", 12),
+    (RawComputed, "raw UPDATE that computes the group", 6),
+    (RawOfGroup, "raw UPDATE of a group, RETURNING", 3),
+    (RawOfAll, "raw UPDATE of all rows", 1),
+    (Transaction, "a transaction", 10),
+    (RolledBack, "a transaction, rolled back", 5),
+    (Released, "a transaction with a savepoint, released", 6),
+    (
+        PartlyRolledBack,
+        "a transaction with a savepoint, rolled back",
+        6,
+    ),
+    (Delete, "delete", 6),
+    (Insert, "insert", 4),
 ];
-/// How often each of them, beside the others. What was deleted is inserted next.
-const WEIGHTS: [u32; KINDS.len()] = [14, 6, 12, 3, 4, 12, 6, 3, 1, 10, 5, 6, 6, 6, 4];
+/// The ways to change one row, in a transaction or by itself.
+const SINGLE: [Kind; 4] = [Model, OtherModel, ManyByKey, RawByKey];
+
+impl Kind {
+    /// Of its number in a record.
+    pub fn name(number: usize) -> &'static str {
+        KINDS[number].1
+    }
+
+    fn random(rng: &mut Rng) -> Self {
+        let all: u32 = KINDS.iter().map(|(.., weight)| weight).sum();
+        let mut place = rng.u32(..all);
+        for (kind, _, weight) in KINDS {
+            if place < weight {
+                return kind;
+            }
+            place -= weight;
+        }
+        unreachable!("the weights add up")
+    }
+}
 
 pub struct Writer {
     db: Db,
@@ -84,15 +133,16 @@ impl Writer {
         let kind = self.kind();
         let op = self.op;
         self.op = OpId(op.0 + 1);
+        let number = kind as usize;
         self.log.tell_now(&Record::Begun {
             op,
-            kind,
+            kind: number,
             at: now(),
         });
         let result = self.write(kind, op).await;
         let at = now();
         let outcome = match result {
-            Ok(()) if kind == 10 => Outcome::RolledBack,
+            Ok(()) if kind == RolledBack => Outcome::RolledBack,
             Ok(()) => Outcome::Acknowledged,
             Err(_) => Outcome::Failed,
         };
@@ -103,30 +153,24 @@ impl Writer {
         }
     }
 
-    fn kind(&mut self) -> usize {
+    fn kind(&mut self) -> Kind {
         if self.deleted.is_some() {
-            return 14;
+            return Insert;
         }
-        let all: u32 = WEIGHTS.iter().sum();
-        let mut place = self.rng.u32(..all);
-        let mut kinds = WEIGHTS.iter();
-        kinds
-            .position(|weight| {
-                let here = place < *weight;
-                place = place.saturating_sub(*weight);
-                here
-            })
-            .expect("the weights add up")
+        Kind::random(&mut self.rng)
     }
 
-    async fn write(&mut self, kind: usize, op: OpId) -> Result<(), DbErr> {
+    async fn write(&mut self, kind: Kind, op: OpId) -> Result<(), DbErr> {
         let change = self.change(op);
         match kind {
-            0..=2 | 5 => apply(kind, change, &self.db).await,
-            3 | 4 | 6..=8 => self.wide(kind, change).await,
-            9..=12 => self.transaction(kind, op).await,
-            13 => self.delete(change).await,
-            _ => self.insert(change).await,
+            Model | OtherModel | ManyByKey | RawByKey => apply(kind, change, &self.db).await,
+            ManyOfGroup | ManyOfRange => self.many(kind, change).await,
+            RawComputed | RawOfGroup | RawOfAll => self.raw(kind, change).await,
+            Transaction | RolledBack | Released | PartlyRolledBack => {
+                self.transaction(kind, op).await
+            }
+            Delete => self.delete(change).await,
+            Insert => self.insert(change).await,
         }
     }
 
@@ -138,63 +182,63 @@ impl Writer {
         Change { id, grp, op }
     }
 
-    async fn wide(&mut self, kind: usize, Change { id, op, .. }: Change) -> Result<(), DbErr> {
+    async fn many(&mut self, kind: Kind, Change { id, op, .. }: Change) -> Result<(), DbErr> {
+        let many = item::Entity::update_many().col_expr(item::Column::Op, Expr::value(op.0));
+        let many = if kind == ManyOfGroup {
+            let from = self.rng.i32(0..self.groups);
+            let to = Expr::value(self.rng.i32(0..self.groups));
+            let many = many.col_expr(item::Column::Grp, to);
+            many.filter(item::Column::Grp.eq(from))
+        } else {
+            many.filter(item::Column::Id.between(id, id + 4))
+        };
+        many.exec(&self.db).await.map(drop)
+    }
+
+    async fn raw(&mut self, kind: Kind, Change { id, op, .. }: Change) -> Result<(), DbErr> {
         let (db, op, groups) = (&self.db, op.0, self.groups);
-        let grp = self.rng.i32(0..groups);
-        let many = item::Entity::update_many().col_expr(item::Column::Op, Expr::value(op));
+        let update = format!("UPDATE history_item SET op = {op}");
         match kind {
-            3 => {
-                let to = Expr::value(self.rng.i32(0..groups));
-                let many = many.col_expr(item::Column::Grp, to);
-                many.filter(item::Column::Grp.eq(grp)).exec(db).await?;
-            }
-            4 => {
-                let range = item::Column::Id.between(id, id + 4);
-                many.filter(range).exec(db).await?;
-            }
-            6 => {
-                let sql = format!(
-                    "UPDATE history_item SET op = {op}, grp = (grp + 1) % {groups} WHERE id = {id}"
-                );
+            RawComputed => {
+                let sql = format!("{update}, grp = (grp + 1) % {groups} WHERE id = {id}");
                 db.execute_unprepared(&sql).await?;
             }
-            7 => {
-                let sql = "UPDATE history_item SET op = $1 WHERE grp = $2 RETURNING id, version";
-                let values = [op.into(), grp.into()];
-                let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+            RawOfGroup => {
+                let sql = format!("{update} WHERE grp = $1 RETURNING id, version");
+                let grp = self.rng.i32(0..groups).into();
+                let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [grp]);
                 db.query_all_raw(statement).await?;
             }
             _ => {
-                let sql = format!("UPDATE history_item SET op = {op}");
-                db.execute_unprepared(&sql).await?;
+                db.execute_unprepared(&update).await?;
             }
         }
         Ok(())
     }
 
     /// Up to four rows, in their order.
-    async fn transaction(&mut self, kind: usize, op: OpId) -> Result<(), DbErr> {
+    async fn transaction(&mut self, kind: Kind, op: OpId) -> Result<(), DbErr> {
         let mut changes: Vec<Change> = (0..self.rng.u32(2..5)).map(|_| self.change(op)).collect();
         changes.sort_by_key(|change| change.id);
         changes.dedup_by_key(|change| change.id);
         let nested = self.rng.usize(..changes.len());
         let txn = self.db.begin().await?;
         for (place, change) in changes.into_iter().enumerate() {
-            let how = [0, 1, 2, 5][self.rng.usize(..4)];
-            if kind < 11 || place != nested {
+            let how = SINGLE[self.rng.usize(..SINGLE.len())];
+            if place != nested || matches!(kind, Transaction | RolledBack) {
                 apply(how, change, &txn).await?;
             } else {
                 let savepoint = txn.begin().await?;
                 apply(how, change, &savepoint).await?;
                 match kind {
-                    11 => savepoint.commit().await?,
+                    Released => savepoint.commit().await?,
                     _ => savepoint.rollback().await?,
                 }
             }
             pause(&mut self.rng, Duration::from_millis(2)).await;
         }
         match kind {
-            10 => txn.rollback().await,
+            RolledBack => txn.rollback().await,
             _ => txn.commit().await,
         }
     }
@@ -233,10 +277,10 @@ impl Writer {
 }
 
 /// Sends one change of one row. That the row is not there is no failure.
-async fn apply<C: ConnectionTrait>(how: usize, change: Change, db: &C) -> Result<(), DbErr> {
+async fn apply<C: ConnectionTrait>(how: Kind, change: Change, db: &C) -> Result<(), DbErr> {
     let Change { id, grp, op } = change;
     let done = match how {
-        0 => {
+        Model => {
             let row = item::ActiveModel {
                 id: Set(id),
                 grp: grp.map_or(NotSet, Set),
@@ -245,7 +289,7 @@ async fn apply<C: ConnectionTrait>(how: usize, change: Change, db: &C) -> Result
             };
             row.update(db).await.map(drop)
         }
-        1 => {
+        OtherModel => {
             let row = strict_item::ActiveModel {
                 id: Set(id),
                 grp: grp.map_or(NotSet, Set),
@@ -254,7 +298,7 @@ async fn apply<C: ConnectionTrait>(how: usize, change: Change, db: &C) -> Result
             };
             row.update(db).await.map(drop)
         }
-        2 => {
+        ManyByKey => {
             let mut many = item::Entity::update_many().filter(item::Column::Id.eq(id));
             many = many.col_expr(item::Column::Op, Expr::value(op.0));
             if let Some(grp) = grp {
