@@ -58,6 +58,7 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `testing`: [`testing`], a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
@@ -74,6 +75,8 @@ mod key;
 mod observe;
 mod orm;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;

@@ -3,6 +3,7 @@
 mod conformance;
 mod entities;
 mod hooks;
+mod kit;
 mod outages;
 mod races;
 mod reads;
