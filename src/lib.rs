@@ -58,7 +58,7 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
-//! - `testing`: [`testing`], a kit for the tests of a service: faults, races, crashes, costs, freshness.
+//! - `testing`: the module `testing`, a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
@@ -108,6 +108,6 @@ pub mod __private {
 }
 
 // The README's examples, compiled as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

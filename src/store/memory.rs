@@ -449,6 +449,28 @@ mod tests {
         assert!(shard.ring.len() <= 2 * 1024, "{}", shard.ring.len());
     }
 
+    #[cfg(feature = "testing")]
+    #[test]
+    fn the_books_are_right_after_an_eviction_on_demand_and_in_a_copy() {
+        let store = MemoryStore::new(100_000);
+        for number in 0..50 {
+            fill(&store, number, 1_000, LONG);
+        }
+        let copy = store.copy();
+        let odd = |number: u64| number % 2 == 1;
+        let kept: Vec<Key> = (0..50).filter(|number| odd(*number)).map(key).collect();
+        store.retain(|key| kept.contains(key));
+        for number in 0..50 {
+            assert_eq!(is_held(&store, number), odd(number), "{number}");
+            assert!(is_held(&copy, number), "{number}");
+        }
+        for number in 0..1_000 {
+            fill(&store, 50 + number, 1_000, LONG);
+        }
+        check(&store);
+        check(&copy);
+    }
+
     #[test]
     fn a_lease_may_be_evicted_and_then_the_fill_is_superseded() {
         let store = MemoryStore::new(10_000);

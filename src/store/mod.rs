@@ -154,11 +154,6 @@ impl Op {
         matches!(self, Self::Read { .. } | Self::Peek { .. })
     }
 
-    /// Whether it asks for the right to fill.
-    pub fn is_acquire(&self) -> bool {
-        matches!(self, Self::Acquire { .. })
-    }
-
     /// Whether it stores a value.
     pub fn is_fill(&self) -> bool {
         matches!(self, Self::Fill { .. })

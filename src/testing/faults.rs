@@ -185,12 +185,12 @@ impl FaultyStore {
         pause
     }
 
-    /// The process dies: nothing of it arrives any more, and its tasks end where they wait for an
-    /// answer, paused ones included. A write of it that was under way answers an error; whether the
-    /// database carried it out depends on where it was.
+    /// The process dies: nothing of it arrives any more, and its tasks unwind where they wait for an
+    /// answer, paused ones included, so that their transactions are rolled back.
     ///
-    /// # Panics
-    /// Not here, but whoever uses a cache over this store from now on.
+    /// A write that was under way answers an error; whether the database has carried it out depends
+    /// on where it was. Let tasks of their own run what is to die, as `tokio::spawn` does. Who goes
+    /// on to use a cache over this store panics.
     pub fn crash(&self) {
         self.life.close();
     }
