@@ -53,8 +53,9 @@
 //! holds, and lists every known way in which an invalidation can be lost, with its bound.
 //!
 //! # Errors
-//! Cached reads return SeaORM's [`DbErr`](sea_orm::DbErr): only the database can fail them. When the cache is away the
-//! database answers, and writes do as their [`WritePolicy`] says.
+//! Cached reads return SeaORM's [`DbErr`](sea_orm::DbErr): the database can fail them, and only it; or it is so far
+//! behind that their turn did not come ([`CacheError::Overloaded`]). When the cache is away the database answers, and
+//! writes do as their [`WritePolicy`] says.
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
@@ -62,6 +63,7 @@
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
+mod bulkhead;
 mod cache;
 mod codec;
 mod config;

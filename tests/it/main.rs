@@ -2,6 +2,7 @@
 
 mod conformance;
 mod entities;
+mod faults;
 mod hooks;
 mod kit;
 mod outages;

@@ -16,7 +16,7 @@ use crate::support::{self, Database};
 use crate::world::{FREE, Place, Sql, World};
 use crate::writes::name_of;
 
-async fn database() -> (Database, DatabaseConnection) {
+pub async fn database() -> (Database, DatabaseConnection) {
     let database = support::sqlite().await;
     let raw = database.connect().await;
     create_tables(&raw).await;
@@ -27,7 +27,7 @@ async fn database() -> (Database, DatabaseConnection) {
     (database, raw)
 }
 
-async fn name(db: &CachedConnection) -> String {
+pub async fn name(db: &CachedConnection) -> String {
     city::Entity::cached_get(1, db)
         .await
         .unwrap()
@@ -36,7 +36,7 @@ async fn name(db: &CachedConnection) -> String {
         .clone()
 }
 
-fn rename(name: &str) -> city::ActiveModel {
+pub fn rename(name: &str) -> city::ActiveModel {
     city::ActiveModel {
         id: Set(1),
         name: Set(name.to_owned()),
@@ -74,7 +74,7 @@ async fn build_fails_clearly_when_redis_is_unreachable_and_lazy_starts_degraded(
 }
 
 /// Waits for a condition, not for a time.
-async fn until(condition: impl AsyncFn() -> bool) {
+pub async fn until(condition: impl AsyncFn() -> bool) {
     let met = tokio::time::timeout(Duration::from_secs(20), async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
