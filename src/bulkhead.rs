@@ -76,9 +76,9 @@ mod tests {
             "2 loads of `city` are under way already, and none ended within 0ns: \
              the database is overloaded, or `max_loads` is too low for it"
         );
-        bulkhead.enter("country").await.unwrap();
+        drop(bulkhead.enter("country").await.unwrap());
         drop(first);
-        bulkhead.enter("city").await.unwrap();
+        drop(bulkhead.enter("city").await.unwrap());
     }
 
     #[tokio::test]

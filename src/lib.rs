@@ -59,6 +59,7 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `testing`: the module `testing`, a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
@@ -76,6 +77,8 @@ mod key;
 mod observe;
 mod orm;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
@@ -107,6 +110,6 @@ pub mod __private {
 }
 
 // The README's examples, compiled as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

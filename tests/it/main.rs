@@ -5,6 +5,7 @@ mod entities;
 mod faults;
 mod history;
 mod hooks;
+mod kit;
 mod outages;
 mod races;
 mod reads;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait};
+use sea_orm_cache::store::Op;
+use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Cache, CacheError, CachedConnection, Event, WritePolicy};
 
 use crate::entities::{city, create_tables, ledger};
@@ -250,9 +252,7 @@ async fn a_settle_that_fails_is_journaled() {
     let world = World::new(Sql::Sqlite, Place::Memory).await;
     seed(&world).await;
     name_of(1, &world).await;
-    world
-        .store
-        .fail(|op| matches!(op, sea_orm_cache::store::Op::Settle { .. }));
+    world.store.inject(Fault::refuse().on(Op::is_settle));
     rename("new").update(&world.db).await.unwrap();
     assert!(world.cache.stats().undelivered > 0);
     assert_eq!(name_of(1, &world).await, "new");

@@ -208,14 +208,12 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
     let redis = world.redis.as_ref().unwrap();
     assert_eq!(name_of(1, &world).await, "PARIS");
     redis.cli(&["SAVE"]).await;
-    let gate = world
-        .store
-        .close_before(|op| matches!(op, Op::Settle { .. }));
+    let pause = world.store.pause_before(Op::is_settle);
     let db = world.db.clone();
     let write = tokio::spawn(async move { rename("new").update(&db).await });
-    gate.arrived().await;
+    pause.arrived().await;
     redis.kill().await;
-    gate.open();
+    pause.resume();
     write.await.unwrap().unwrap();
     assert!(world.cache.stats().undelivered > 0, "it is in the journal");
     assert_eq!(name_of(1, &world).await, "new");
