@@ -39,16 +39,25 @@ const READS: u64 = 1_000_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_never_read_stale_rows_whatever_fails() {
     let seed = setting("HISTORY_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let mut left = setting("HISTORY_READS").unwrap_or(READS);
+    let reads = setting("HISTORY_READS").unwrap_or(READS);
     let mut rng = Rng::with_seed(seed);
-    while left > 0 {
-        let counts = round(left.min(READS), &mut rng, seed).await;
-        left = left.saturating_sub(counts.reads);
+    let (started, mut all) = (Instant::now(), Counts::default());
+    for round in 1.. {
+        let counts = play((reads - all.reads).min(READS), &mut rng, seed).await;
+        let last = all.reads + counts.reads >= reads;
+        if !last {
+            say(&format!("\nhistory, round {round}: {counts}\n"));
+        }
+        all.add(counts);
+        if last {
+            break;
+        }
     }
+    say(&format!("\nhistory in {:.0?}: {all}\n", started.elapsed()));
 }
 
-async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
-    let started = Instant::now();
+/// One round.
+async fn play(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
     let mut scene = Scene::set(ROWS, GROUPS, rng.u64(..)).await;
     scene.start_fleet();
     scene.fleet.move_on().await;
@@ -64,10 +73,6 @@ async fn round(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
         }
     }
     let (counts, kept) = scene.conclude(&seed.to_string()).await;
-    say(&format!(
-        "\nhistory in {:.0?}: {counts}\n",
-        started.elapsed()
-    ));
     if let Some(path) = kept {
         panic!("HISTORY_SEED={seed}: {counts}\nsee {}", path.display());
     }

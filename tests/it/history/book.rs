@@ -291,6 +291,35 @@ impl Book {
     }
 }
 
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Self) {
+        self.processes += other.processes;
+        self.calls += other.calls;
+        self.calls_failed += other.calls_failed;
+        self.reads += other.reads;
+        self.linearizable += other.linearizable;
+        self.not_in_group += other.not_in_group;
+        self.acknowledged += other.acknowledged;
+        self.failed += other.failed;
+        self.rolled_back += other.rolled_back;
+        self.unknown += other.unknown;
+        self.versions += other.versions;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.after_own_write += other.after_own_write;
+        self.after_own_read += other.after_own_read;
+        self.stale_at_start = self.stale_at_start.max(other.stale_at_start);
+        self.stale_at_end = self.stale_at_end.max(other.stale_at_end);
+        for (name, count) in other.disturbances {
+            *self.disturbances.entry(name).or_default() += count;
+        }
+        for (fault, count) in other.violations {
+            *self.violations.entry(fault).or_default() += count;
+        }
+    }
+}
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lookups = self.hits + self.misses;
