@@ -64,7 +64,8 @@ async fn play(reads: u64, rng: &mut Rng, seed: u64) -> Counts {
     while scene.reads() < reads {
         let faults = faults(rng);
         for (done, fault) in faults.iter().enumerate() {
-            scene.inflict(*fault, rng.bool()).await;
+            let amid = fault.is_worst_amid_writes() || rng.bool();
+            scene.inflict(*fault, amid).await;
             // So that they are spread over a round.
             let due = reads * (done as u64 + 1) / faults.len() as u64;
             while scene.reads() < due {

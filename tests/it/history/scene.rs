@@ -101,6 +101,14 @@ impl Fault {
         }
     }
 
+    /// Whether it takes more than one thing that a write counts on.
+    pub fn is_worst_amid_writes(self) -> bool {
+        matches!(
+            self,
+            RedisRestartedEmpty | RedisRestartedFromSnapshot | PostgresCut
+        )
+    }
+
     fn loses_fences(self) -> bool {
         matches!(
             self,
@@ -186,8 +194,9 @@ impl Scene {
             postgres,
             ..self.plan(1, 2, Mutant::None)
         };
-        let both = self.plan(2, 1, Mutant::None);
-        let writer = self.plan(1, 2, Mutant::None);
+        let both = self.plan(3, 1, Mutant::None);
+        // Nobody in it finds out that a connection is broken before a write does.
+        let writer = self.plan(0, 2, Mutant::None);
         for plan in [plan, both, writer, behind_proxy, behind_other_proxy, slow] {
             self.fleet.start(plan);
         }
@@ -229,10 +238,10 @@ impl Scene {
         self.rest(20..60).await;
     }
 
-    /// After readers had time to do harm.
+    /// After readers had time to do harm: some ask Redis again 200 ms after it is back.
     async fn lower_barrier(&mut self) {
         if let Some(txn) = self.barrier.take() {
-            self.rest(0..150).await;
+            self.rest(50..500).await;
             // It may have ended with its server.
             let _ = txn.rollback().await;
         }

@@ -160,6 +160,9 @@ async fn work(plan: &Plan, log: &Arc<Log>) {
         tasks.spawn(Reader::new(plan, db.clone(), log.clone(), rng.fork()).run());
     }
     tasks.join_all().await;
+    while log.is_running() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let stats = cache.stats().entity("history_item");
     let (hits, misses) = (stats.hits, stats.misses);
     log.tell_now(&Record::Counted { hits, misses });
