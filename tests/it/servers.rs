@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{self, Proxy, RedisServer};
+use crate::support::{self, Proxy, RedisServer, Shutdown};
 
 /// Longer than any answer takes, shorter than a reader's patience.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -67,6 +67,30 @@ async fn a_paused_redis_is_silent_until_it_is_resumed() {
 async fn a_paused_redis_can_be_dropped() {
     let server = support::redis().await;
     server.pause().await;
+}
+
+#[tokio::test]
+async fn a_stopped_postgres_returns_with_what_was_committed() {
+    let server = support::postgres_server().await;
+    let database = server.database().await;
+    let db = database.connect().await;
+    db.execute_unprepared("CREATE TABLE city (id INT)")
+        .await
+        .unwrap();
+    for how in [Shutdown::Fast, Shutdown::Immediate] {
+        db.execute_unprepared("INSERT INTO city VALUES (1)")
+            .await
+            .unwrap();
+        server.stop(how).await;
+        let refused = TcpStream::connect(server.addr()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        server.restart().await;
+    }
+    let count = db.query_all_raw(sea_orm::Statement::from_string(
+        sea_orm::DbBackend::Postgres,
+        "SELECT id FROM city",
+    ));
+    assert_eq!(count.await.unwrap().len(), 2);
 }
 
 /// Set in a process that starts servers and then waits to be killed, or for the end of its input.
