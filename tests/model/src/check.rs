@@ -1,0 +1,173 @@
+//! Runs checks and reports on them as libtest would.
+
+use std::fmt;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Path};
+
+/// A named check: what it finds is a line to print, or what is wrong.
+pub struct Check {
+    name: String,
+    run: Box<dyn Fn() -> Result<String, String>>,
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// Visits all states of a model: no property may be violated, and `unseen`, asked afterwards,
+    /// must name nothing that should have been seen.
+    pub fn holds<M>(name: &str, model: M, unseen: fn(&M) -> Vec<String>) -> Self
+    where
+        M: Model + Clone + Send + Sync + 'static,
+        M::State: Clone + Debug + PartialEq + Hash + Send + Sync,
+        M::Action: Clone + Debug + PartialEq,
+    {
+        let label = name.to_owned();
+        let run = move || {
+            let started = Instant::now();
+            let checker = model
+                .clone()
+                .checker()
+                .threads(THREADS)
+                .finish_when(HasDiscoveries::AnyFailures)
+                .spawn_dfs()
+                .join();
+            if let Some((property, path)) = checker.discoveries().into_iter().next() {
+                return Err(format!("violated: {property}\n{}", all_steps(path)));
+            }
+            let unseen = unseen(checker.model());
+            if !unseen.is_empty() {
+                return Err(format!("never seen: {}", unseen.join(", ")));
+            }
+            Ok(format!(
+                "model {label}: {} states (unique), {} steps, depth {}, {:.1} s, 0 violations",
+                grouped(checker.unique_state_count()),
+                grouped(checker.state_count()),
+                checker.max_depth(),
+                started.elapsed().as_secs_f64(),
+            ))
+        };
+        Self {
+            name: format!("holds::{name}"),
+            run: Box::new(run),
+        }
+    }
+
+    /// Looks for the shortest way to violate a property of a mutant. There must be one.
+    pub fn violated<M>(name: &str, model: M) -> Self
+    where
+        M: Model + Clone + Send + Sync + 'static,
+        M::State: Clone + Debug + PartialEq + Hash + Send + Sync,
+        M::Action: Clone + Debug + PartialEq,
+    {
+        let label = name.to_owned();
+        let run = move || {
+            // One thread finds the shortest.
+            let checker = model
+                .clone()
+                .checker()
+                .finish_when(HasDiscoveries::AnyFailures)
+                .spawn_bfs()
+                .join();
+            let Some((property, path)) = checker.discoveries().into_iter().next() else {
+                let states = grouped(checker.unique_state_count());
+                return Err(format!("no counterexample in {states} states"));
+            };
+            let steps = path.into_actions();
+            let shown: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+            Ok(format!(
+                "mutant {label}: counterexample of {} steps to \"{property}\": {}",
+                steps.len(),
+                shown.join(" "),
+            ))
+        };
+        Self {
+            name: format!("violated::{name}"),
+            run: Box::new(run),
+        }
+    }
+}
+
+/// How many threads visit states.
+const THREADS: usize = 2;
+
+fn all_steps<S: Debug, A: Debug>(path: Path<S, A>) -> String {
+    let last = format!("{:#?}", path.last_state());
+    let steps = path.into_actions().into_iter();
+    let lines = steps.map(|step| format!("  {step:?}"));
+    lines.chain([last]).collect::<Vec<_>>().join("\n")
+}
+
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Runs the checks that the command line asks for.
+///
+/// Arguments are filters, as libtest's; of its flags `--list` and `--exact` are known, and the
+/// others do nothing.
+pub fn run(checks: &[Check]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let filters: Vec<&String> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let asked = |name: &str| {
+        filters.is_empty()
+            || filters.iter().any(|filter| {
+                if has("--exact") {
+                    name == *filter
+                } else {
+                    name.contains(filter.as_str())
+                }
+            })
+    };
+    let asked: Vec<&Check> = checks.iter().filter(|check| asked(&check.name)).collect();
+    if has("--list") {
+        for check in asked {
+            println!("{}: test", check.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    report(&asked, checks.len() - asked.len())
+}
+
+fn report(checks: &[&Check], filtered: usize) -> ExitCode {
+    let started = Instant::now();
+    println!("\nrunning {} tests", checks.len());
+    let mut failed = 0;
+    for check in checks {
+        match (check.run)() {
+            Ok(line) => println!("test {} ... ok\n  {line}", check.name),
+            Err(wrong) => {
+                failed += 1;
+                println!("test {} ... FAILED\n  {wrong}", check.name);
+            }
+        }
+    }
+    println!(
+        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out; finished in {:.2}s\n",
+        if failed == 0 { "ok" } else { "FAILED" },
+        checks.len() - failed,
+        started.elapsed().as_secs_f64(),
+    );
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,183 @@
+//! The configurations that are checked. Each is small, and visited completely.
+
+use crate::model::{Config, ReaderKind, WriterKind};
+use crate::seen::Sight;
+use crate::store::Key;
+
+const fn reader(process: usize, build: usize) -> ReaderKind {
+    ReaderKind { process, build }
+}
+
+const fn writer(keys: &'static [Key]) -> WriterKind {
+    WriterKind {
+        keys,
+        transaction: false,
+    }
+}
+
+const fn transaction(keys: &'static [Key]) -> WriterKind {
+    WriterKind {
+        keys,
+        transaction: true,
+    }
+}
+
+const ROW: &[Key] = &[Key::Row];
+const ROWS: &[Key] = &[Key::Rows];
+const BOTH: &[Key] = &[Key::Row, Key::Rows];
+
+const NOTHING: Config = Config {
+    name: "",
+    readers: &[],
+    writers: &[],
+    generations: false,
+    reads: 1,
+    polls: 1,
+    reader_crashes: 0,
+    writer_crashes: 0,
+    failures: false,
+    evictions: 0,
+    restarts: 0,
+    snapshots: 0,
+    only_old_restarts: false,
+    sights: &[],
+};
+
+/// Leases, flights, fences: three readers in two processes, two writers of the row, deaths.
+pub const ROW_WRITES: Config = Config {
+    name: "row writes",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROW)],
+    reader_crashes: 1,
+    writer_crashes: 2,
+    sights: &[
+        Sight::Hit,
+        Sight::Coalesced,
+        Sight::Fenced,
+        Sight::Stored,
+        Sight::Superseded,
+        Sight::Joined,
+        Sight::TakenOver,
+        Sight::GaveUp,
+        Sight::DiedBeforeCommit,
+        Sight::DiedBeforeSettle,
+        Sight::LateCommit,
+        Sight::FenceExpired,
+    ],
+    ..NOTHING
+};
+
+/// Generations: a writer of the row and a bulk writer.
+pub const BULK_WRITES: Config = Config {
+    name: "bulk writes",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROWS)],
+    generations: true,
+    sights: &[
+        Sight::Hit,
+        Sight::Outdated,
+        Sight::Fenced,
+        Sight::Unstorable,
+        Sight::Stored,
+        Sight::Superseded,
+        Sight::Joined,
+        Sight::NotJoined,
+    ],
+    ..NOTHING
+};
+
+/// Evictions and a restart without any data.
+pub const EVICTIONS: Config = Config {
+    name: "evictions and an empty restart",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROWS)],
+    generations: true,
+    writer_crashes: 1,
+    evictions: 1,
+    restarts: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Outdated,
+        Sight::FenceLost,
+        Sight::CommitWithoutFence,
+        Sight::RestartedEmpty,
+        Sight::FenceExpired,
+    ],
+    ..NOTHING
+};
+
+/// A restart from an old snapshot, which the root's change makes worthless.
+pub const SNAPSHOT: Config = Config {
+    name: "old snapshot",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROW)],
+    reads: 2,
+    restarts: 1,
+    snapshots: 1,
+    only_old_restarts: true,
+    sights: &[
+        Sight::Hit,
+        Sight::ForeignRoot,
+        Sight::OldSnapshotRefused,
+        Sight::FenceLost,
+        Sight::RestartedOld,
+    ],
+    ..NOTHING
+};
+
+/// Two builds of the service.
+pub const TWO_BUILDS: Config = Config {
+    name: "two builds",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 1)],
+    writers: &[writer(ROW), writer(ROW)],
+    writer_crashes: 1,
+    sights: &[Sight::TwoBuilds, Sight::Hit, Sight::Superseded],
+    ..NOTHING
+};
+
+/// Transactions that fence several keys, are rolled back, fail, or are committed late.
+pub const TRANSACTIONS: Config = Config {
+    name: "transactions",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[transaction(BOTH), transaction(ROW)],
+    generations: true,
+    writer_crashes: 1,
+    failures: true,
+    sights: &[
+        Sight::RolledBack,
+        Sight::Failed,
+        Sight::FailedCommitHappened,
+        Sight::LateCommit,
+        Sight::DiedBeforeSettle,
+        Sight::FenceExpired,
+    ],
+    ..NOTHING
+};
+
+/// Statements that fail, and a fence that is evicted.
+pub const FAILURES: Config = Config {
+    name: "failures and evictions",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROW)],
+    writer_crashes: 1,
+    failures: true,
+    evictions: 1,
+    sights: &[
+        Sight::Failed,
+        Sight::FailedCommitHappened,
+        Sight::FenceLost,
+        Sight::CommitWithoutFence,
+    ],
+    ..NOTHING
+};
+
+/// All of them.
+pub const ALL: [Config; 7] = [
+    ROW_WRITES,
+    BULK_WRITES,
+    EVICTIONS,
+    SNAPSHOT,
+    TWO_BUILDS,
+    TRANSACTIONS,
+    FAILURES,
+];

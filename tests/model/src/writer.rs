@@ -1,0 +1,289 @@
+//! A write: fence, statement or COMMIT, settle, acknowledge.
+
+use crate::guard::Guard;
+use crate::model::Protocol;
+use crate::seen::Sight;
+use crate::state::State;
+
+/// One writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Writer {
+    /// How far its write has come.
+    pub phase: Phase,
+    /// The version that it committed; 0 if none yet.
+    pub version: u8,
+    /// Whether a fence of its was lost before its commit.
+    pub lost: bool,
+    /// Whether the database may still carry out what was sent, though nobody waits for it.
+    pub pending: bool,
+}
+
+/// How far a write has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not begun.
+    #[default]
+    Idle,
+    /// A transaction whose statement has run; nobody sees it.
+    Open,
+    /// So many of its keys are fenced.
+    Fencing(u8),
+    /// All fences were planted; the statement or COMMIT is under way.
+    Sent,
+    /// The database has answered; so many keys are settled.
+    Settling(u8),
+    /// The same, and the answer was an error.
+    SettlingFailed(u8),
+    /// Its call has returned.
+    Done,
+    /// It died.
+    Dead,
+}
+
+/// A step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A transaction's statement runs.
+    Begin,
+    /// A transaction is rolled back.
+    Rollback,
+    /// Fences the next key. After the last, the statement or COMMIT is sent.
+    Fence,
+    /// The database commits, and says so.
+    Commit,
+    /// The database refuses.
+    Fail,
+    /// The database commits and reports a failure.
+    CommitUnheard,
+    /// The connection to the database breaks while the statement is under way.
+    LoseConnection,
+    /// Settles the next key. After the last, the call returns.
+    Settle,
+    /// Dies.
+    Crash,
+    /// The database carries out what a writer had sent that waits no longer.
+    LateCommit,
+    /// The database drops it.
+    LateAbort,
+}
+
+impl Writer {
+    /// Grows with every step.
+    pub fn progress(&self) -> u32 {
+        let phase = match self.phase {
+            Phase::Idle => 0,
+            Phase::Open => 1,
+            Phase::Fencing(keys) => 1 + u32::from(keys),
+            Phase::Sent => 5,
+            Phase::Settling(keys) | Phase::SettlingFailed(keys) => 6 + u32::from(keys),
+            Phase::Done | Phase::Dead => 10,
+        };
+        phase * 2 + u32::from(!self.pending)
+    }
+
+    /// Whether anything may still come of it.
+    pub fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Idle | Phase::Done | Phase::Dead) || self.pending
+    }
+}
+
+impl Protocol {
+    /// What a writer can do.
+    pub(crate) fn writer_steps(&self, state: &State, writer: usize, add: &mut impl FnMut(Step)) {
+        let this = state.writers[writer];
+        match this.phase {
+            Phase::Idle if self.config.writers[writer].transaction => add(Step::Begin),
+            Phase::Idle | Phase::Fencing(_) => add(Step::Fence),
+            Phase::Open => {
+                add(Step::Fence);
+                add(Step::Rollback);
+            }
+            Phase::Sent => {
+                add(Step::Commit);
+                if self.config.failures {
+                    add(Step::Fail);
+                    add(Step::CommitUnheard);
+                    if self.may_die(&this) {
+                        add(Step::LoseConnection);
+                    }
+                }
+            }
+            Phase::Settling(_) | Phase::SettlingFailed(_) => add(Step::Settle),
+            Phase::Done | Phase::Dead => {}
+        }
+        if this.pending {
+            add(Step::LateCommit);
+            add(Step::LateAbort);
+        }
+        if state.used.writer_crashes < self.config.writer_crashes && self.may_die(&this) {
+            add(Step::Crash);
+        }
+    }
+
+    fn may_die(&self, writer: &Writer) -> bool {
+        let answered = matches!(writer.phase, Phase::Settling(_) | Phase::SettlingFailed(_));
+        let sent = writer.phase == Phase::Sent;
+        let loss = writer.lost && (sent || answered && (writer.version > 0 || writer.pending));
+        let under_way = sent || answered || matches!(writer.phase, Phase::Fencing(_));
+        under_way && !(loss && self.rules().has(Guard::LostFenceWriterLives))
+    }
+
+    /// Carries out a step of a writer.
+    pub(crate) fn writer_step(&self, state: &mut State, writer: usize, step: Step) {
+        match step {
+            Step::Begin => self.begin(state, writer),
+            Step::Rollback => {
+                self.seen.note(Sight::RolledBack);
+                state.writers[writer].phase = Phase::Done;
+            }
+            Step::Fence => self.fence(state, writer),
+            Step::Commit => {
+                commit(state, writer, &self.seen);
+                self.answered(state, writer);
+            }
+            Step::Fail => {
+                self.seen.note(Sight::Failed);
+                self.answered_with_error(state, writer);
+            }
+            Step::CommitUnheard => {
+                commit(state, writer, &self.seen);
+                self.seen.note(Sight::FailedCommitHappened);
+                self.answered_with_error(state, writer);
+            }
+            Step::LoseConnection => {
+                state.writers[writer].pending = true;
+                if self.rules().has(Guard::NoSettleWithoutAnswer) {
+                    state.writers[writer].phase = Phase::Dead;
+                } else {
+                    self.answered_with_error(state, writer);
+                }
+            }
+            Step::Settle => self.settle(state, writer),
+            Step::Crash => self.crash(state, writer),
+            Step::LateCommit => {
+                self.seen.note(Sight::LateCommit);
+                commit(state, writer, &self.seen);
+                state.writers[writer].pending = false;
+            }
+            Step::LateAbort => state.writers[writer].pending = false,
+        }
+    }
+
+    fn begin(&self, state: &mut State, writer: usize) {
+        if self.rules().has(Guard::FenceAtCommit) {
+            state.writers[writer].phase = Phase::Open;
+            return;
+        }
+        for key in self.config.writers[writer].keys {
+            let entry = state.store.entry(*key);
+            entry.fence(writer, self.rules());
+            entry.settle(writer, self.rules());
+        }
+        state.writers[writer].phase = Phase::Sent;
+    }
+
+    fn fence(&self, state: &mut State, writer: usize) {
+        let keys = self.config.writers[writer].keys;
+        let at = match state.writers[writer].phase {
+            Phase::Fencing(at) => at,
+            _ => 0,
+        };
+        if self.rules().has(Guard::Fence) {
+            state
+                .store
+                .entry(keys[usize::from(at)])
+                .fence(writer, self.rules());
+        }
+        let all = usize::from(at) + 1 == keys.len() || !self.rules().has(Guard::Fence);
+        state.writers[writer].phase = if all {
+            Phase::Sent
+        } else {
+            Phase::Fencing(at + 1)
+        };
+    }
+
+    fn answered(&self, state: &mut State, writer: usize) {
+        state.writers[writer].phase = Phase::Settling(0);
+        if !self.rules().has(Guard::FenceAtCommit) {
+            self.acknowledge(state, writer);
+        }
+    }
+
+    fn answered_with_error(&self, state: &mut State, writer: usize) {
+        if self.rules().has(Guard::SettleOnFailure) {
+            state.writers[writer].phase = Phase::SettlingFailed(0);
+        } else {
+            self.acknowledge(state, writer);
+        }
+    }
+
+    fn settle(&self, state: &mut State, writer: usize) {
+        let keys = self.config.writers[writer].keys;
+        let this = &mut state.writers[writer];
+        let (Phase::Settling(at) | Phase::SettlingFailed(at)) = &mut this.phase else {
+            return;
+        };
+        let key = keys[usize::from(*at)];
+        *at += 1;
+        let all = usize::from(*at) == keys.len();
+        state.store.entry(key).settle(writer, self.rules());
+        if all {
+            self.acknowledge(state, writer);
+        }
+    }
+
+    /// The call returns. Also a failed one whose commit has happened: nobody may go back behind it.
+    fn acknowledge(&self, state: &mut State, writer: usize) {
+        let this = &mut state.writers[writer];
+        if this.version > 0 {
+            state.history.acknowledge(this.version);
+        }
+        *this = Writer {
+            phase: Phase::Done,
+            pending: this.pending,
+            ..Writer::default()
+        };
+    }
+
+    fn crash(&self, state: &mut State, writer: usize) {
+        state.used.writer_crashes += 1;
+        let this = &mut state.writers[writer];
+        self.seen.note(if this.version > 0 {
+            Sight::DiedBeforeSettle
+        } else {
+            Sight::DiedBeforeCommit
+        });
+        let pending = this.pending || this.phase == Phase::Sent;
+        *this = Writer {
+            phase: Phase::Dead,
+            lost: this.lost && pending,
+            pending,
+            ..Writer::default()
+        };
+    }
+
+    /// Whether a writer's fence on a key may expire.
+    pub(crate) fn may_expire(&self, state: &State, writer: usize) -> bool {
+        let this = state.writers[writer];
+        match this.phase {
+            Phase::Dead | Phase::Done => {
+                !this.pending || !self.rules().has(Guard::DatabaseEndsBeforeFence)
+            }
+            _ => !self.rules().has(Guard::FenceIsRenewed),
+        }
+    }
+}
+
+/// The database carries out a write.
+fn commit(state: &mut State, writer: usize, seen: &crate::seen::Seen) {
+    state.database += 1;
+    let this = &mut state.writers[writer];
+    if this.lost {
+        seen.note(Sight::CommitWithoutFence);
+        state.history.unfenced |= 1 << state.database;
+    }
+    // Nobody acknowledges what is carried out after its writer's end.
+    if !matches!(this.phase, Phase::Dead | Phase::Done) {
+        this.version = state.database;
+    }
+}
