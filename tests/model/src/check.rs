@@ -101,7 +101,7 @@ impl Check {
 const THREADS: usize = 2;
 
 fn all_steps<S: Debug, A: Debug>(path: Path<S, A>) -> String {
-    let last = format!("{:#?}", path.last_state());
+    let last = format!("{:?}", path.last_state());
     let steps = path.into_actions().into_iter();
     let lines = steps.map(|step| format!("  {step:?}"));
     lines.chain([last]).collect::<Vec<_>>().join("\n")

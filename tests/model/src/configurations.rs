@@ -3,6 +3,7 @@
 use crate::model::{Config, ReaderKind, WriterKind};
 use crate::seen::Sight;
 use crate::store::Key;
+use crate::tiered::{Level, TieredConfig, TieredWriter};
 
 const fn reader(process: usize, build: usize) -> ReaderKind {
     ReaderKind { process, build }
@@ -181,3 +182,41 @@ pub const ALL: [Config; 7] = [
     TRANSACTIONS,
     FAILURES,
 ];
+
+/// The in-process tier: two readers, a writer in the same process and one in another.
+pub const TIER: TieredConfig = TieredConfig {
+    name: "in-process tier",
+    readers: &[Level::Bounded, Level::Bounded],
+    reads: 2,
+    writers: &[
+        TieredWriter {
+            key: Key::Row,
+            own: false,
+        },
+        TieredWriter {
+            key: Key::Row,
+            own: true,
+        },
+    ],
+    generations: false,
+    max_silence: 1,
+    ticks: 2,
+    evictions: 0,
+    losses: 0,
+};
+
+/// The in-process tier and a bulk writer.
+pub const TIER_AND_BULK_WRITES: TieredConfig = TieredConfig {
+    name: "in-process tier and bulk writes",
+    readers: &[Level::Bounded, Level::Linearizable],
+    writers: &[TieredWriter {
+        key: Key::Rows,
+        own: false,
+    }],
+    generations: true,
+    evictions: 1,
+    ..TIER
+};
+
+/// Both.
+pub const TIERED: [TieredConfig; 2] = [TIER, TIER_AND_BULK_WRITES];

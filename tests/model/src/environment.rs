@@ -131,7 +131,7 @@ impl Protocol {
                 state.store.root = Default::default();
             }
             Event::Expire(writer, key) => {
-                self.seen.note(Sight::FenceExpired);
+                self.saw(Sight::FenceExpired);
                 state.store.entry(key).expire(writer, self.rules());
             }
             Event::Save => {
@@ -139,13 +139,13 @@ impl Protocol {
                 state.snapshot = Some(state.store);
             }
             Event::RestartEmpty => {
-                self.seen.note(Sight::RestartedEmpty);
+                self.saw(Sight::RestartedEmpty);
                 self.restart(state, Store::default());
             }
             Event::RestartOld => {
                 if let Some(old) = state.snapshot {
                     if old != state.store {
-                        self.seen.note(Sight::RestartedOld);
+                        self.saw(Sight::RestartedOld);
                     }
                     self.restart(state, old);
                 }
@@ -161,7 +161,7 @@ impl Protocol {
     fn lose(&self, state: &mut State, left: Store) {
         for writer in 0..self.config.writers.len() {
             if self.loses(state, &left, writer) {
-                self.seen.note(Sight::FenceLost);
+                self.saw(Sight::FenceLost);
                 state.writers[writer].lost = true;
             }
         }

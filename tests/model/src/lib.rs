@@ -15,6 +15,7 @@ mod reader;
 mod seen;
 mod state;
 mod store;
+pub mod tiered;
 mod token;
 mod writer;
 

@@ -124,9 +124,13 @@ impl Protocol {
 
     /// What should have been seen and was not.
     pub fn unseen(&self) -> Vec<String> {
-        let missing = |sight: &&Sight| !self.seen.has(**sight);
+        let missing = |sight: &&Sight| !self.seen.has(**sight as usize);
         let unseen = self.config.sights.iter().filter(missing);
         unseen.map(|sight| format!("{sight:?}")).collect()
+    }
+
+    pub(crate) fn saw(&self, sight: Sight) {
+        self.seen.note(sight as usize);
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -160,7 +160,7 @@ impl Protocol {
             Step::TakeOver => self.acquire(state, reader, true),
             Step::Poll => self.ask_again(state, reader, Token::NONE),
             Step::GiveUp => {
-                self.seen.note(Sight::GaveUp);
+                self.saw(Sight::GaveUp);
                 state.readers[reader].phase = Phase::Direct;
             }
             Step::Load => self.load(state, reader),
@@ -177,7 +177,7 @@ impl Protocol {
         let value = state.store.row.values[self.build(reader)];
         state.readers[reader].floor = state.history.floor();
         if state.store.row.values.iter().all(Option::is_some) {
-            self.seen.note(Sight::TwoBuilds);
+            self.saw(Sight::TwoBuilds);
         }
         if self.config.generations {
             state.readers[reader].phase = Phase::LookedUp(value);
@@ -198,7 +198,7 @@ impl Protocol {
         let root = state.roots[self.process(reader)];
         match value {
             Some(value) if self.is_valid(&value, Noted { root, rows }) => {
-                self.seen.note(Sight::Hit);
+                self.saw(Sight::Hit);
                 self.finish(state, reader, value.version);
             }
             Some(value) => {
@@ -211,11 +211,11 @@ impl Protocol {
 
     fn note_refusal(&self, state: &State, value: &Value, root: Token) {
         if value.noted.root == root {
-            return self.seen.note(Sight::Outdated);
+            return self.saw(Sight::Outdated);
         }
-        self.seen.note(Sight::ForeignRoot);
+        self.saw(Sight::ForeignRoot);
         if value.version < state.history.acknowledged {
-            self.seen.note(Sight::OldSnapshotRefused);
+            self.saw(Sight::OldSnapshotRefused);
         }
     }
 
@@ -258,7 +258,7 @@ impl Protocol {
         let row = &mut state.store.row;
         let phase = match row.acquire(self.build(reader), lease, seen, late) {
             Acquired::Value(value) if self.is_valid(&value, noted) => {
-                self.seen.note(Sight::Coalesced);
+                self.saw(Sight::Coalesced);
                 return self.finish(state, reader, value.version);
             }
             Acquired::Value(value) => return self.ask_again(state, reader, value.seal),
@@ -267,13 +267,13 @@ impl Protocol {
                 return self.find_flight(state, reader);
             }
             Acquired::Busy(_) | Acquired::Fenced => {
-                self.seen.note(Sight::Fenced);
+                self.saw(Sight::Fenced);
                 Phase::Direct
             }
             Acquired::Granted => Phase::Granted(lease, noted),
         };
         if late {
-            self.seen.note(Sight::TakenOver);
+            self.saw(Sight::TakenOver);
         }
         state.readers[reader].phase = phase;
     }
@@ -313,10 +313,10 @@ impl Protocol {
             return;
         }
         if noted == own || !self.rules().has(Guard::FlightComparesGenerations) {
-            self.seen.note(Sight::Joined);
+            self.saw(Sight::Joined);
             self.finish(state, reader, version);
         } else {
-            self.seen.note(Sight::NotJoined);
+            self.saw(Sight::NotJoined);
             self.ask_again(state, reader, Token::NONE);
         }
     }
@@ -347,13 +347,13 @@ impl Protocol {
                 noted,
             };
             let stored = state.store.row.fill(build, value, self.rules());
-            self.seen.note(if stored {
+            self.saw(if stored {
                 Sight::Stored
             } else {
                 Sight::Superseded
             });
         } else {
-            self.seen.note(Sight::Unstorable);
+            self.saw(Sight::Unstorable);
             state.store.row.release(build, lease);
         }
         self.finish(state, reader, version);

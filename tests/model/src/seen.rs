@@ -65,27 +65,27 @@ sights! {
     TwoBuilds,
 }
 
-/// What was seen in one check.
+/// What was seen in one check, by its number.
 #[derive(Debug)]
-pub struct Seen([AtomicBool; SIGHTS]);
+pub struct Seen<const N: usize = SIGHTS>([AtomicBool; N]);
 
-impl Default for Seen {
+impl<const N: usize> Default for Seen<N> {
     fn default() -> Self {
-        Self([const { AtomicBool::new(false) }; SIGHTS])
+        Self([const { AtomicBool::new(false) }; N])
     }
 }
 
-impl Seen {
+impl<const N: usize> Seen<N> {
     /// Notes a sight.
-    pub fn note(&self, sight: Sight) {
-        let seen = &self.0[sight as usize];
+    pub fn note(&self, sight: usize) {
+        let seen = &self.0[sight];
         if !seen.load(Ordering::Relaxed) {
             seen.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether it was seen.
-    pub fn has(&self, sight: Sight) -> bool {
-        self.0[sight as usize].load(Ordering::Relaxed)
+    pub fn has(&self, sight: usize) -> bool {
+        self.0[sight].load(Ordering::Relaxed)
     }
 }

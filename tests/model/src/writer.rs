@@ -133,21 +133,21 @@ impl Protocol {
         match step {
             Step::Begin => self.begin(state, writer),
             Step::Rollback => {
-                self.seen.note(Sight::RolledBack);
+                self.saw(Sight::RolledBack);
                 state.writers[writer].phase = Phase::Done;
             }
             Step::Fence => self.fence(state, writer),
             Step::Commit => {
-                commit(state, writer, &self.seen);
+                self.commit(state, writer);
                 self.answered(state, writer);
             }
             Step::Fail => {
-                self.seen.note(Sight::Failed);
+                self.saw(Sight::Failed);
                 self.answered_with_error(state, writer);
             }
             Step::CommitUnheard => {
-                commit(state, writer, &self.seen);
-                self.seen.note(Sight::FailedCommitHappened);
+                self.commit(state, writer);
+                self.saw(Sight::FailedCommitHappened);
                 self.answered_with_error(state, writer);
             }
             Step::LoseConnection => {
@@ -161,8 +161,8 @@ impl Protocol {
             Step::Settle => self.settle(state, writer),
             Step::Crash => self.crash(state, writer),
             Step::LateCommit => {
-                self.seen.note(Sight::LateCommit);
-                commit(state, writer, &self.seen);
+                self.saw(Sight::LateCommit);
+                self.commit(state, writer);
                 state.writers[writer].pending = false;
             }
             Step::LateAbort => state.writers[writer].pending = false,
@@ -248,7 +248,7 @@ impl Protocol {
     fn crash(&self, state: &mut State, writer: usize) {
         state.used.writer_crashes += 1;
         let this = &mut state.writers[writer];
-        self.seen.note(if this.version > 0 {
+        self.saw(if this.version > 0 {
             Sight::DiedBeforeSettle
         } else {
             Sight::DiedBeforeCommit
@@ -272,18 +272,18 @@ impl Protocol {
             _ => !self.rules().has(Guard::FenceIsRenewed),
         }
     }
-}
 
-/// The database carries out a write.
-fn commit(state: &mut State, writer: usize, seen: &crate::seen::Seen) {
-    state.database += 1;
-    let this = &mut state.writers[writer];
-    if this.lost {
-        seen.note(Sight::CommitWithoutFence);
-        state.history.unfenced |= 1 << state.database;
-    }
-    // Nobody acknowledges what is carried out after its writer's end.
-    if !matches!(this.phase, Phase::Dead | Phase::Done) {
-        this.version = state.database;
+    /// The database carries out a write.
+    fn commit(&self, state: &mut State, writer: usize) {
+        state.database += 1;
+        let this = &mut state.writers[writer];
+        if this.lost {
+            self.saw(Sight::CommitWithoutFence);
+            state.history.unfenced |= 1 << state.database;
+        }
+        // Nobody acknowledges what is carried out after its writer's end.
+        if !matches!(this.phase, Phase::Dead | Phase::Done) {
+            this.version = state.database;
+        }
     }
 }
