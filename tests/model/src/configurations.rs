@@ -3,7 +3,7 @@
 use crate::model::{Config, ReaderKind, WriterKind};
 use crate::seen::Sight;
 use crate::store::Key;
-use crate::tiered::{Level, TieredConfig, TieredWriter};
+use crate::tiered::{Level, TieredConfig, TieredReader, TieredSight, TieredWriter};
 
 const fn reader(process: usize, build: usize) -> ReaderKind {
     ReaderKind { process, build }
@@ -183,40 +183,63 @@ pub const ALL: [Config; 7] = [
     FAILURES,
 ];
 
+const fn bounded(reads: u8) -> TieredReader {
+    TieredReader {
+        level: Level::Bounded,
+        reads,
+    }
+}
+
+const LINEARIZABLE: TieredReader = TieredReader {
+    level: Level::Linearizable,
+    reads: 1,
+};
+
+const fn own_writer(key: Key) -> TieredWriter {
+    TieredWriter { key, own: true }
+}
+
+const fn other_writer(key: Key) -> TieredWriter {
+    TieredWriter { key, own: false }
+}
+
 /// The in-process tier: two readers, a writer in the same process and one in another.
 pub const TIER: TieredConfig = TieredConfig {
     name: "in-process tier",
-    readers: &[Level::Bounded, Level::Bounded],
-    reads: 2,
-    writers: &[
-        TieredWriter {
-            key: Key::Row,
-            own: false,
-        },
-        TieredWriter {
-            key: Key::Row,
-            own: true,
-        },
-    ],
+    readers: &[bounded(2), bounded(1)],
+    writers: &[other_writer(Key::Row), own_writer(Key::Row)],
     generations: false,
     max_silence: 1,
     ticks: 2,
     evictions: 0,
     losses: 0,
+    sights: &[
+        TieredSight::TierHit,
+        TieredSight::OldTierHit,
+        TieredSight::Silent,
+        TieredSight::Pushed,
+        TieredSight::Kept,
+        TieredSight::NotKept,
+    ],
 };
 
-/// The in-process tier and a bulk writer.
-pub const TIER_AND_BULK_WRITES: TieredConfig = TieredConfig {
-    name: "in-process tier and bulk writes",
-    readers: &[Level::Bounded, Level::Linearizable],
-    writers: &[TieredWriter {
-        key: Key::Rows,
-        own: false,
-    }],
-    generations: true,
+/// The same with a connection that is lost, half open at first, and an eviction.
+pub const TIER_AND_LOSS: TieredConfig = TieredConfig {
+    name: "in-process tier and lost connection",
+    writers: &[other_writer(Key::Row)],
     evictions: 1,
+    losses: 1,
     ..TIER
 };
 
-/// Both.
-pub const TIERED: [TieredConfig; 2] = [TIER, TIER_AND_BULK_WRITES];
+/// The in-process tier and a bulk writer; one of the readers is not content with it.
+pub const TIER_AND_BULK_WRITES: TieredConfig = TieredConfig {
+    name: "in-process tier and bulk writes",
+    readers: &[bounded(2), LINEARIZABLE],
+    writers: &[other_writer(Key::Rows)],
+    generations: true,
+    ..TIER
+};
+
+/// All with an in-process tier.
+pub const TIERED: [TieredConfig; 3] = [TIER, TIER_AND_LOSS, TIER_AND_BULK_WRITES];

@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use sea_orm_cache_model::configurations as of;
+use sea_orm_cache_model::tiered::{Guard as tier, Tiered, TieredConfig};
 use sea_orm_cache_model::{Check, Config, Guard, Protocol, run};
 
 fn main() -> ExitCode {
     let mutant =
         |name, config: Config, guard| Check::violated(name, Protocol::without(config, guard));
+    let tiered =
+        |name, config: TieredConfig, guard| Check::violated(name, Tiered::without(config, guard));
     let checks = [
         mutant("no lease", of::ROW_WRITES, Guard::Lease),
         mutant("no fence", of::ROW_WRITES, Guard::Fence),
@@ -68,6 +71,24 @@ fn main() -> ExitCode {
             "the database outlasts a dead writer's fence",
             of::ROW_WRITES,
             Guard::DatabaseEndsBeforeFence,
+        ),
+        tiered("tier without PING", of::TIER, tier::Ping),
+        tiered("tier without placeholders", of::TIER, tier::Placeholder),
+        tiered("tier ignores own writes", of::TIER, tier::OwnWrites),
+        tiered(
+            "tier takes values during own writes",
+            of::TIER,
+            tier::OwnFence,
+        ),
+        tiered(
+            "tier survives its connection",
+            of::TIER_AND_LOSS,
+            tier::LossEmpties,
+        ),
+        tiered(
+            "linearizable reads from the tier",
+            of::TIER_AND_BULK_WRITES,
+            tier::LinearizableSkips,
         ),
     ];
     run(&checks)

@@ -28,6 +28,15 @@ pub enum Level {
     Linearizable,
 }
 
+/// A reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TieredReader {
+    /// How fresh its reads must be.
+    pub level: Level,
+    /// How many reads it makes.
+    pub reads: u8,
+}
+
 /// A writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TieredWriter {
@@ -46,6 +55,8 @@ pub enum Guard {
     Placeholder,
     /// A write of the process itself clears what it has changed before it returns.
     OwnWrites,
+    /// From before it fences until it returns, the tier neither holds nor takes what it changes.
+    OwnFence,
     /// When the connection is lost, the tier is emptied.
     LossEmpties,
     /// Linearizable reads do not look into the tier.
@@ -69,15 +80,15 @@ pub enum TieredSight {
     NotKept,
 }
 
+const SIGHTS: usize = TieredSight::NotKept as usize + 1;
+
 /// Who takes part, and what may happen how often.
 #[derive(Clone, Copy, Debug)]
 pub struct TieredConfig {
     /// Its name.
     pub name: &'static str,
     /// The readers.
-    pub readers: &'static [Level],
-    /// How many reads each of them makes.
-    pub reads: u8,
+    pub readers: &'static [TieredReader],
     /// The writers, one write each.
     pub writers: &'static [TieredWriter],
     /// Whether the row depends on the generation.
@@ -90,6 +101,8 @@ pub struct TieredConfig {
     pub evictions: u8,
     /// How often the connection is lost.
     pub losses: u8,
+    /// What must be seen to happen.
+    pub sights: &'static [TieredSight],
 }
 
 /// The tiered store in one configuration, whole or without one guard.
@@ -99,8 +112,7 @@ pub struct Tiered {
     pub config: TieredConfig,
     /// The guard that is missing.
     pub missing: Option<Guard>,
-    /// What has been seen.
-    seen: Arc<Seen<6>>,
+    seen: Arc<Seen<SIGHTS>>,
 }
 
 /// A step.
@@ -154,12 +166,9 @@ impl Tiered {
 
     /// What should have been seen and was not.
     pub fn unseen(&self) -> Vec<String> {
-        use TieredSight::{Kept, NotKept, OldTierHit, Pushed, Silent, TierHit};
-        let sights = [TierHit, OldTierHit, Silent, Pushed, Kept, NotKept];
-        let missing = sights
-            .iter()
-            .filter(|sight| !self.seen.has(**sight as usize));
-        missing.map(|sight| format!("{sight:?}")).collect()
+        let missing = |sight: &&TieredSight| !self.seen.has(**sight as usize);
+        let unseen = self.config.sights.iter().filter(missing);
+        unseen.map(|sight| format!("{sight:?}")).collect()
     }
 
     fn saw(&self, sight: TieredSight) {

@@ -10,7 +10,7 @@ use crate::token::Token;
 impl Tiered {
     /// A reader begins: it looks into the tier, and asks the server if that has no answer.
     pub(super) fn begin(&self, state: &mut State, reader: usize) {
-        let level = self.config.readers[reader];
+        let level = self.config.readers[reader].level;
         state.readers[reader].floor = newest(state, |_| true);
         let looks = level == Level::Bounded || !self.has(Guard::LinearizableSkips);
         if let Some(version) = self.held(state).filter(|_| looks) {
@@ -23,8 +23,8 @@ impl Tiered {
         if state.process.row.held.is_some() && !self.is_alive(state) {
             self.saw(TieredSight::Silent);
         }
-        state.process.row.placeholders |= 1 << reader;
-        state.process.rows.placeholders |= 1 << reader;
+        state.process.row.expect(reader);
+        state.process.rows.expect(reader);
         state.readers[reader].phase = Phase::Asking(Request::Read);
     }
 
@@ -45,7 +45,11 @@ impl Tiered {
     pub(super) fn deliver(&self, state: &mut State) {
         match state.process.queue.pop() {
             Some(Message::ToReader(reader, answer)) => {
-                state.readers[usize::from(reader)].phase = Phase::Told(answer);
+                let reader = usize::from(reader);
+                state.readers[reader].phase = Phase::Told(answer);
+                if !self.keeps(answer) {
+                    self.go_on(state, reader);
+                }
             }
             Some(Message::ToWriter(writer)) => {
                 let phase = &mut state.writers[usize::from(writer)].phase;
@@ -67,17 +71,15 @@ impl Tiered {
     }
 
     fn forget(&self, state: &mut State, key: Key) {
-        let placeholders = (
-            state.process.row.placeholders,
-            state.process.rows.placeholders,
-        );
+        let row = state.process.row.placeholders;
+        let rows = state.process.rows.placeholders;
         match key {
             Key::Row => state.process.row.clear(),
             Key::Rows => state.process.rows.clear(),
         }
         if !self.has(Guard::Placeholder) {
-            state.process.row.placeholders = placeholders.0;
-            state.process.rows.placeholders = placeholders.1;
+            state.process.row.placeholders = row;
+            state.process.rows.placeholders = rows;
         }
     }
 
@@ -123,6 +125,16 @@ impl Tiered {
         }
     }
 
+    /// Whether an answer goes to the tier. Only then it matters when its reader goes on.
+    fn keeps(&self, answer: Answer) -> bool {
+        match answer {
+            Answer::LookedUp(Some(value), rows) => self.is_valid(&value, rows),
+            Answer::Acquired(noted, Outcome::Value(value)) => self.is_valid(&value, noted.rows),
+            Answer::Filled(_, stored) => stored,
+            _ => false,
+        }
+    }
+
     fn ask_for_a_lease(&self, state: &mut State, reader: usize, seen: Token) {
         state.readers[reader].phase = Phase::Asking(Request::Note(seen));
     }
@@ -133,18 +145,21 @@ impl Tiered {
 
     /// Puts a value into the tier, where the placeholders still stand, and returns it.
     fn keep(&self, state: &mut State, reader: usize, value: &Value) {
-        let process = &mut state.process;
-        if process.row.placeholders & 1 << reader != 0 {
-            self.saw(TieredSight::Kept);
-            process.row.held = Some(Held {
+        let Process { row, rows, .. } = &mut state.process;
+        let takes = row.takes(reader) && (rows.takes(reader) || !self.config.generations);
+        self.saw(if takes {
+            TieredSight::Kept
+        } else {
+            TieredSight::NotKept
+        });
+        if row.takes(reader) {
+            row.held = Some(Held {
                 version: value.version,
                 rows: value.noted.rows,
             });
-        } else {
-            self.saw(TieredSight::NotKept);
         }
-        if self.config.generations && process.rows.placeholders & 1 << reader != 0 {
-            process.rows.held = Some(value.noted.rows);
+        if rows.takes(reader) && self.config.generations {
+            rows.held = Some(value.noted.rows);
         }
         self.finish(state, reader, value.version);
     }
@@ -164,7 +179,7 @@ impl Tiered {
         if version < bound {
             state.wrong = Some(Wrong::TooOld);
         }
-        match self.config.readers[reader] {
+        match self.config.readers[reader].level {
             Level::Bounded => self.end(state, reader),
             Level::Linearizable => self.finish(state, reader, version),
         }
@@ -176,18 +191,29 @@ impl Tiered {
         let this = &mut state.readers[reader];
         this.reads += 1;
         this.floor = 0;
-        this.phase = if this.reads < self.config.reads {
+        this.phase = if this.reads < self.config.readers[reader].reads {
             Phase::Idle
         } else {
             Phase::Done
         };
     }
 
-    /// A write's call returns. One of the process itself has not been heard of.
+    /// A writer of this process begins: of its changes the server does not tell, and the keys that
+    /// it changes are tracked no more.
+    pub(super) fn fence_tier(&self, state: &mut State, writer: usize) {
+        if self.has(Guard::OwnFence) && self.has(Guard::OwnWrites) {
+            let key = self.config.writers[writer].key;
+            self.forget(state, key);
+            *state.process.fences(key) |= 1 << writer;
+        }
+    }
+
+    /// A write's call returns.
     pub(super) fn acknowledge(&self, state: &mut State, writer: usize) {
         let kind = self.config.writers[writer];
         if kind.own && self.has(Guard::OwnWrites) {
             self.forget(state, kind.key);
+            *state.process.fences(kind.key) &= !(1 << writer);
         }
         let this = &mut state.writers[writer];
         this.phase = Writing::Done;
@@ -204,6 +230,8 @@ impl Tiered {
             heard,
             ..Process::default()
         };
+        state.process.row.fences = row.fences;
+        state.process.rows.fences = rows.fences;
         if !self.has(Guard::LossEmpties) {
             (state.process.row, state.process.rows) = (row, rows);
         }
