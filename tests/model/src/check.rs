@@ -62,8 +62,9 @@ impl Check {
         }
     }
 
-    /// Looks for the shortest way to violate a property of a mutant. There must be one.
-    pub fn violated<M>(name: &str, model: M) -> Self
+    /// Looks for the shortest ways in which a mutant violates each of these properties. There must
+    /// be one for each.
+    pub fn violated<M>(name: &str, model: M, properties: &'static [&'static str]) -> Self
     where
         M: Model + Clone + Send + Sync + 'static,
         M::State: Clone + Debug + PartialEq + Hash + Send + Sync,
@@ -71,30 +72,41 @@ impl Check {
     {
         let label = name.to_owned();
         let run = move || {
-            // One thread finds the shortest.
-            let checker = model
-                .clone()
-                .checker()
-                .finish_when(HasDiscoveries::AnyFailures)
-                .spawn_bfs()
-                .join();
-            let Some((property, path)) = checker.discoveries().into_iter().next() else {
+            let found = properties.iter().map(|property| {
+                // One thread finds the shortest.
+                let checker = model
+                    .clone()
+                    .checker()
+                    .finish_when(HasDiscoveries::AnyOf([*property].into()))
+                    .spawn_bfs()
+                    .join();
                 let states = grouped(checker.unique_state_count());
-                return Err(format!("no counterexample in {states} states"));
-            };
-            let steps = path.into_actions();
-            let shown: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
-            Ok(format!(
-                "mutant {label}: counterexample of {} steps to \"{property}\": {}",
-                steps.len(),
-                shown.join(" "),
-            ))
+                let path = checker.discovery(property);
+                let path = path.ok_or(format!("not violated in {states} states: {property}"))?;
+                Ok(counterexample(&label, property, path))
+            });
+            let found: Result<Vec<String>, String> = found.collect();
+            found.map(|lines| lines.join("\n  "))
         };
         Self {
             name: format!("violated::{name}"),
             run: Box::new(run),
         }
     }
+}
+
+fn counterexample<S, A: Debug>(label: &str, property: &str, path: Path<S, A>) -> String {
+    const SHOWN: usize = 8;
+    let steps = path.into_actions();
+    let left_out = steps.len().saturating_sub(SHOWN);
+    let shown = steps[left_out..].iter().map(|step| format!("{step:?}"));
+    let dots = (left_out > 0).then(|| "..".to_owned());
+    let shown: Vec<String> = dots.into_iter().chain(shown).collect();
+    format!(
+        "mutant {label}: counterexample of {} steps to \"{property}\": {}",
+        steps.len(),
+        shown.join(" "),
+    )
 }
 
 /// How many threads visit states.

@@ -44,11 +44,11 @@ const NOTHING: Config = Config {
     sights: &[],
 };
 
-/// Leases, flights, fences: three readers in two processes, two writers of the row, deaths.
+/// Leases, flights, fences: three readers in two processes, three writers of the row, deaths.
 pub const ROW_WRITES: Config = Config {
     name: "row writes",
     readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
-    writers: &[writer(ROW), writer(ROW)],
+    writers: &[writer(ROW), writer(ROW), writer(ROW)],
     reader_crashes: 1,
     writer_crashes: 2,
     sights: &[
@@ -68,12 +68,14 @@ pub const ROW_WRITES: Config = Config {
     ..NOTHING
 };
 
-/// Generations: a writer of the row and a bulk writer.
+/// Generations: a writer of the row and a bulk writer, deaths.
 pub const BULK_WRITES: Config = Config {
     name: "bulk writes",
     readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
     writers: &[writer(ROW), writer(ROWS)],
     generations: true,
+    reader_crashes: 1,
+    writer_crashes: 1,
     sights: &[
         Sight::Hit,
         Sight::Outdated,
@@ -107,12 +109,13 @@ pub const EVICTIONS: Config = Config {
     ..NOTHING
 };
 
-/// A restart from an old snapshot, which the root's change makes worthless.
+/// A restart from an old snapshot, which the root's change makes worthless, and an eviction.
 pub const SNAPSHOT: Config = Config {
     name: "old snapshot",
     readers: &[reader(0, 0), reader(1, 0)],
     writers: &[writer(ROW), writer(ROW)],
     reads: 2,
+    evictions: 1,
     restarts: 1,
     snapshots: 1,
     only_old_restarts: true,
@@ -129,7 +132,7 @@ pub const SNAPSHOT: Config = Config {
 /// Two builds of the service.
 pub const TWO_BUILDS: Config = Config {
     name: "two builds",
-    readers: &[reader(0, 0), reader(0, 0), reader(1, 1)],
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 1), reader(1, 1)],
     writers: &[writer(ROW), writer(ROW)],
     writer_crashes: 1,
     sights: &[Sight::TwoBuilds, Sight::Hit, Sight::Superseded],
@@ -139,7 +142,7 @@ pub const TWO_BUILDS: Config = Config {
 /// Transactions that fence several keys, are rolled back, fail, or are committed late.
 pub const TRANSACTIONS: Config = Config {
     name: "transactions",
-    readers: &[reader(0, 0), reader(1, 0)],
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
     writers: &[transaction(BOTH), transaction(ROW)],
     generations: true,
     writer_crashes: 1,
@@ -155,14 +158,14 @@ pub const TRANSACTIONS: Config = Config {
     ..NOTHING
 };
 
-/// Statements that fail, and a fence that is evicted.
+/// Statements that fail, and fences that are evicted.
 pub const FAILURES: Config = Config {
     name: "failures and evictions",
-    readers: &[reader(0, 0), reader(1, 0)],
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
     writers: &[writer(ROW), writer(ROW)],
     writer_crashes: 1,
     failures: true,
-    evictions: 1,
+    evictions: 2,
     sights: &[
         Sight::Failed,
         Sight::FailedCommitHappened,

@@ -32,6 +32,8 @@ pub enum Guard {
     NoteBeforeLoad,
     /// The root changes when the server's `run_id` does.
     RootComparesRun,
+    /// A reader waits for another's load only so long.
+    WaitIsBounded,
     /// Assumption: a writer whose fence was lost before its commit does not die before it settles.
     LostFenceWriterLives,
     /// Assumption: what a dead writer had sent to the database ends before its fence expires.

@@ -22,7 +22,9 @@ mod writer;
 pub use check::{Check, run};
 pub use environment::Event;
 pub use guard::Guard;
-pub use model::{Action, Config, Protocol, ReaderKind, WriterKind};
+pub use model::{
+    Action, Config, FRESH_AT_REST, NO_STALE_READ, NONE_IS_STUCK, Protocol, ReaderKind, WriterKind,
+};
 pub use seen::{Seen, Sight};
 pub use state::{History, State, Used};
 pub use store::{Entry, Key, Noted, Root, Store, Value};

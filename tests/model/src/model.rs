@@ -13,6 +13,15 @@ use crate::store::{BUILDS, Key, Noted, Root, Rules, Store};
 use crate::token::Token;
 use crate::writer;
 
+/// Linearizable: a read returns what was acknowledged, or returned to another reader, before it
+/// began, or something newer. Nothing else can be returned: versions come from the database.
+pub const NO_STALE_READ: &str = "no read is older than its floor";
+/// While no write is under way, every value that somebody would accept is the database's.
+pub const FRESH_AT_REST: &str = "nothing is stale at rest";
+
+/// Every reader that lives ends: it always can go on by itself, and no run is endless.
+pub const NONE_IS_STUCK: &str = "no reader is stuck";
+
 /// A reader: in which process, of which build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderKind {
@@ -240,11 +249,9 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no read is older than its floor", |_, state: &State| {
-                !state.history.stale_read
-            }),
-            Property::always("nothing is stale at rest", Protocol::fresh_at_rest),
-            Property::always("no reader is stuck", Protocol::none_is_stuck),
+            Property::always(NO_STALE_READ, |_, state: &State| !state.history.stale_read),
+            Property::always(FRESH_AT_REST, Protocol::fresh_at_rest),
+            Property::always(NONE_IS_STUCK, Protocol::none_is_stuck),
         ]
     }
 }

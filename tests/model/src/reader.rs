@@ -128,7 +128,9 @@ impl Protocol {
                 if polls < self.config.polls {
                     add(Step::Poll);
                 }
-                add(Step::GiveUp);
+                if self.rules().has(Guard::WaitIsBounded) {
+                    add(Step::GiveUp);
+                }
             }
             Phase::Granted(..) => {
                 add(Step::Load);

@@ -3,93 +3,153 @@
 use std::process::ExitCode;
 
 use sea_orm_cache_model::configurations as of;
-use sea_orm_cache_model::tiered::{Guard as tier, Tiered, TieredConfig};
-use sea_orm_cache_model::{Check, Config, Guard, Protocol, run};
+use sea_orm_cache_model::tiered::{self, BOUNDED, LINEARIZABLE, TIER_FRESH_AT_REST, Tiered};
+use sea_orm_cache_model::{
+    Check, Config, FRESH_AT_REST, Guard, NO_STALE_READ, NONE_IS_STUCK, Protocol, run,
+};
+
+type Properties = &'static [&'static str];
+
+const BOTH: Properties = &[NO_STALE_READ, FRESH_AT_REST];
+const READS: Properties = &[NO_STALE_READ];
+const REST: Properties = &[FRESH_AT_REST];
+
+const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
+    ("no lease", of::ROW_WRITES, Guard::Lease, BOTH),
+    ("no fence", of::ROW_WRITES, Guard::Fence, BOTH),
+    (
+        "a fence leaves leases",
+        of::ROW_WRITES,
+        Guard::FenceTakesLeases,
+        BOTH,
+    ),
+    (
+        "a fence without owner",
+        of::ROW_WRITES,
+        Guard::FenceHasOwner,
+        BOTH,
+    ),
+    (
+        "counted fences",
+        of::FAILURES,
+        Guard::FenceIsNotCounted,
+        BOTH,
+    ),
+    (
+        "a fence expires while its writer lives",
+        of::ROW_WRITES,
+        Guard::FenceIsRenewed,
+        BOTH,
+    ),
+    (
+        "a fence clears one build",
+        of::TWO_BUILDS,
+        Guard::FenceTakesAllBuilds,
+        BOTH,
+    ),
+    (
+        "settles on success only",
+        of::FAILURES,
+        Guard::SettleOnFailure,
+        BOTH,
+    ),
+    (
+        "settles while its fence stands only",
+        of::FAILURES,
+        Guard::SettleWithoutFence,
+        BOTH,
+    ),
+    (
+        "settles without an answer",
+        of::TRANSACTIONS,
+        Guard::NoSettleWithoutAnswer,
+        BOTH,
+    ),
+    (
+        "fences the statement instead of COMMIT",
+        of::TRANSACTIONS,
+        Guard::FenceAtCommit,
+        BOTH,
+    ),
+    (
+        "flights join by lease alone",
+        of::BULK_WRITES,
+        Guard::FlightComparesGenerations,
+        READS,
+    ),
+    (
+        "generations noted after the load",
+        of::BULK_WRITES,
+        Guard::NoteBeforeLoad,
+        BOTH,
+    ),
+    ("no run_id", of::SNAPSHOT, Guard::RootComparesRun, BOTH),
+    (
+        "waits without end",
+        of::ROW_WRITES,
+        Guard::WaitIsBounded,
+        &[NONE_IS_STUCK],
+    ),
+    (
+        "assumption: a writer that lost its fence lives",
+        of::FAILURES,
+        Guard::LostFenceWriterLives,
+        REST,
+    ),
+    (
+        "assumption: the database ends before the fence",
+        of::ROW_WRITES,
+        Guard::DatabaseEndsBeforeFence,
+        BOTH,
+    ),
+];
+
+const TIERED: &[(&str, tiered::TieredConfig, tiered::Guard, Properties)] = &[
+    (
+        "tier without PING",
+        of::TIER,
+        tiered::Guard::Ping,
+        &[BOUNDED],
+    ),
+    (
+        "tier without placeholders",
+        of::TIER,
+        tiered::Guard::Placeholder,
+        &[BOUNDED, TIER_FRESH_AT_REST],
+    ),
+    (
+        "tier ignores own writes",
+        of::TIER,
+        tiered::Guard::OwnWrites,
+        &[BOUNDED, TIER_FRESH_AT_REST],
+    ),
+    (
+        "tier takes values during own writes",
+        of::TIER,
+        tiered::Guard::OwnFence,
+        &[BOUNDED],
+    ),
+    (
+        "tier survives its connection",
+        of::TIER_AND_LOSS,
+        tiered::Guard::LossEmpties,
+        &[BOUNDED, TIER_FRESH_AT_REST],
+    ),
+    (
+        "linearizable reads from the tier",
+        of::TIER_AND_BULK_WRITES,
+        tiered::Guard::LinearizableSkips,
+        &[LINEARIZABLE],
+    ),
+];
 
 fn main() -> ExitCode {
-    let mutant =
-        |name, config: Config, guard| Check::violated(name, Protocol::without(config, guard));
-    let tiered =
-        |name, config: TieredConfig, guard| Check::violated(name, Tiered::without(config, guard));
-    let checks = [
-        mutant("no lease", of::ROW_WRITES, Guard::Lease),
-        mutant("no fence", of::ROW_WRITES, Guard::Fence),
-        mutant(
-            "a fence leaves leases",
-            of::ROW_WRITES,
-            Guard::FenceTakesLeases,
-        ),
-        mutant("fence without owner", of::ROW_WRITES, Guard::FenceHasOwner),
-        mutant("counted fences", of::FAILURES, Guard::FenceIsNotCounted),
-        mutant(
-            "fence expires while its writer lives",
-            of::ROW_WRITES,
-            Guard::FenceIsRenewed,
-        ),
-        mutant(
-            "a fence clears one build",
-            of::TWO_BUILDS,
-            Guard::FenceTakesAllBuilds,
-        ),
-        mutant(
-            "settles on success only",
-            of::FAILURES,
-            Guard::SettleOnFailure,
-        ),
-        mutant(
-            "settles while the fence stands only",
-            of::EVICTIONS,
-            Guard::SettleWithoutFence,
-        ),
-        mutant(
-            "settles without an answer",
-            of::TRANSACTIONS,
-            Guard::NoSettleWithoutAnswer,
-        ),
-        mutant(
-            "fences the statement instead of COMMIT",
-            of::TRANSACTIONS,
-            Guard::FenceAtCommit,
-        ),
-        mutant(
-            "flights join by lease alone",
-            of::BULK_WRITES,
-            Guard::FlightComparesGenerations,
-        ),
-        mutant(
-            "generations noted after the load",
-            of::BULK_WRITES,
-            Guard::NoteBeforeLoad,
-        ),
-        mutant("no run_id", of::SNAPSHOT, Guard::RootComparesRun),
-        mutant(
-            "a writer without fence dies",
-            of::EVICTIONS,
-            Guard::LostFenceWriterLives,
-        ),
-        mutant(
-            "the database outlasts a dead writer's fence",
-            of::ROW_WRITES,
-            Guard::DatabaseEndsBeforeFence,
-        ),
-        tiered("tier without PING", of::TIER, tier::Ping),
-        tiered("tier without placeholders", of::TIER, tier::Placeholder),
-        tiered("tier ignores own writes", of::TIER, tier::OwnWrites),
-        tiered(
-            "tier takes values during own writes",
-            of::TIER,
-            tier::OwnFence,
-        ),
-        tiered(
-            "tier survives its connection",
-            of::TIER_AND_LOSS,
-            tier::LossEmpties,
-        ),
-        tiered(
-            "linearizable reads from the tier",
-            of::TIER_AND_BULK_WRITES,
-            tier::LinearizableSkips,
-        ),
-    ];
+    let protocol = MUTANTS.iter().map(|&(name, config, guard, properties)| {
+        Check::violated(name, Protocol::without(config, guard), properties)
+    });
+    let tiered = TIERED.iter().map(|&(name, config, guard, properties)| {
+        Check::violated(name, Tiered::without(config, guard), properties)
+    });
+    let checks: Vec<Check> = protocol.chain(tiered).collect();
     run(&checks)
 }

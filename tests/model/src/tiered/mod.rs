@@ -19,6 +19,13 @@ use crate::seen::Seen;
 use crate::store::Key;
 use crate::token::Numbering;
 
+/// What the tier answers is not older than what was acknowledged `max_silence` ago.
+pub const BOUNDED: &str = "no bounded read is older than its bound";
+/// What the server or the database answers is not older than what was acknowledged before.
+pub const LINEARIZABLE: &str = "no linearizable read is stale";
+/// When all writes have returned and everything was heard, the tier has what the database has.
+pub const TIER_FRESH_AT_REST: &str = "nothing in the tier is stale at rest";
+
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -286,10 +293,10 @@ impl Model for Tiered {
                 "no bounded read is older than its bound",
                 |_, state: &State| state.wrong != Some(Wrong::TooOld),
             ),
-            Property::always("no linearizable read is stale", |_, state: &State| {
+            Property::always(LINEARIZABLE, |_, state: &State| {
                 state.wrong != Some(Wrong::Stale)
             }),
-            Property::always("nothing in the tier is stale at rest", Self::fresh_at_rest),
+            Property::always(TIER_FRESH_AT_REST, Self::fresh_at_rest),
         ]
     }
 }
