@@ -142,7 +142,7 @@ pub const TWO_BUILDS: Config = Config {
 /// Transactions that fence several keys, are rolled back, fail, or are committed late.
 pub const TRANSACTIONS: Config = Config {
     name: "transactions",
-    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
+    readers: &[reader(0, 0), reader(1, 0)],
     writers: &[transaction(BOTH), transaction(ROW)],
     generations: true,
     writer_crashes: 1,

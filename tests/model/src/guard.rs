@@ -21,8 +21,8 @@ pub enum Guard {
     SettleOnFailure,
     /// A writer settles also when its fence has gone.
     SettleWithoutFence,
-    /// A writer whose connection to the database broke leaves its fences to expire: that is no
-    /// answer, the commit may still happen.
+    /// A writer whose connection to the database broke fences once more and leaves its fences to
+    /// expire: that is no answer, the commit may still happen.
     NoSettleWithoutAnswer,
     /// A transaction fences before COMMIT; without: around each of its statements.
     FenceAtCommit,

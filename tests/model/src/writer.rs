@@ -34,9 +34,11 @@ pub enum Phase {
     Settling(u8),
     /// The same, and the answer was an error.
     SettlingFailed(u8),
+    /// The database has not answered; so many keys are fenced once more, to be left so.
+    Leaving(u8),
     /// Its call has returned.
     Done,
-    /// It died.
+    /// It died, or has left its fences to expire.
     Dead,
 }
 
@@ -75,7 +77,9 @@ impl Writer {
             Phase::Open => 1,
             Phase::Fencing(keys) => 1 + u32::from(keys),
             Phase::Sent => 5,
-            Phase::Settling(keys) | Phase::SettlingFailed(keys) => 6 + u32::from(keys),
+            Phase::Settling(keys) | Phase::SettlingFailed(keys) | Phase::Leaving(keys) => {
+                6 + u32::from(keys)
+            }
             Phase::Done | Phase::Dead => 10,
         };
         phase * 2 + u32::from(!self.pending)
@@ -93,7 +97,7 @@ impl Protocol {
         let this = state.writers[writer];
         match this.phase {
             Phase::Idle if self.config.writers[writer].transaction => add(Step::Begin),
-            Phase::Idle | Phase::Fencing(_) => add(Step::Fence),
+            Phase::Idle | Phase::Fencing(_) | Phase::Leaving(_) => add(Step::Fence),
             Phase::Open => {
                 add(Step::Fence);
                 add(Step::Rollback);
@@ -103,9 +107,7 @@ impl Protocol {
                 if self.config.failures {
                     add(Step::Fail);
                     add(Step::CommitUnheard);
-                    if self.may_die(&this) {
-                        add(Step::LoseConnection);
-                    }
+                    add(Step::LoseConnection);
                 }
             }
             Phase::Settling(_) | Phase::SettlingFailed(_) => add(Step::Settle),
@@ -121,10 +123,12 @@ impl Protocol {
     }
 
     fn may_die(&self, writer: &Writer) -> bool {
-        let answered = matches!(writer.phase, Phase::Settling(_) | Phase::SettlingFailed(_));
-        let sent = writer.phase == Phase::Sent;
-        let loss = writer.lost && (sent || answered && (writer.version > 0 || writer.pending));
-        let under_way = sent || answered || matches!(writer.phase, Phase::Fencing(_));
+        let under_way = !matches!(
+            writer.phase,
+            Phase::Idle | Phase::Open | Phase::Done | Phase::Dead
+        );
+        let may_commit = writer.version > 0 || writer.pending || writer.phase == Phase::Sent;
+        let loss = writer.lost && may_commit;
         under_way && !(loss && self.rules().has(Guard::LostFenceWriterLives))
     }
 
@@ -153,7 +157,7 @@ impl Protocol {
             Step::LoseConnection => {
                 state.writers[writer].pending = true;
                 if self.rules().has(Guard::NoSettleWithoutAnswer) {
-                    state.writers[writer].phase = Phase::Dead;
+                    state.writers[writer].phase = Phase::Leaving(0);
                 } else {
                     self.answered_with_error(state, writer);
                 }
@@ -184,22 +188,26 @@ impl Protocol {
 
     fn fence(&self, state: &mut State, writer: usize) {
         let keys = self.config.writers[writer].keys;
-        let at = match state.writers[writer].phase {
-            Phase::Fencing(at) => at,
+        let this = &mut state.writers[writer];
+        let at = match this.phase {
+            Phase::Fencing(at) | Phase::Leaving(at) => at,
             _ => 0,
         };
-        if self.rules().has(Guard::Fence) {
-            state
-                .store
-                .entry(keys[usize::from(at)])
-                .fence(writer, self.rules());
-        }
         let all = usize::from(at) + 1 == keys.len() || !self.rules().has(Guard::Fence);
-        state.writers[writer].phase = if all {
-            Phase::Sent
-        } else {
-            Phase::Fencing(at + 1)
+        let leaves = matches!(this.phase, Phase::Leaving(_));
+        this.phase = match (all, leaves) {
+            (false, false) => Phase::Fencing(at + 1),
+            (true, false) => Phase::Sent,
+            (false, true) => Phase::Leaving(at + 1),
+            (true, true) => Phase::Dead,
         };
+        if self.rules().has(Guard::Fence) {
+            let entry = state.store.entry(keys[usize::from(at)]);
+            entry.fence(writer, self.rules());
+        }
+        if all && leaves {
+            self.returns(state, writer, Phase::Dead);
+        }
     }
 
     fn answered(&self, state: &mut State, writer: usize) {
@@ -232,15 +240,21 @@ impl Protocol {
         }
     }
 
-    /// The call returns. Also a failed one whose commit has happened: nobody may go back behind it.
     fn acknowledge(&self, state: &mut State, writer: usize) {
-        let this = &mut state.writers[writer];
-        if this.version > 0 {
-            state.history.acknowledge(this.version);
+        self.returns(state, writer, Phase::Done);
+    }
+
+    /// The call returns. Also a failed one whose commit has happened: nobody may go back behind it.
+    fn returns(&self, state: &mut State, writer: usize, phase: Phase) {
+        let Writer {
+            version, pending, ..
+        } = state.writers[writer];
+        if version > 0 {
+            state.history.acknowledge(version);
         }
-        *this = Writer {
-            phase: Phase::Done,
-            pending: this.pending,
+        state.writers[writer] = Writer {
+            phase,
+            pending,
             ..Writer::default()
         };
     }

@@ -61,7 +61,7 @@ const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
     ),
     (
         "settles without an answer",
-        of::TRANSACTIONS,
+        of::FAILURES,
         Guard::NoSettleWithoutAnswer,
         BOTH,
     ),
