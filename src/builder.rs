@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) write_policy: WritePolicy,
     pub(crate) plain_transactions: PlainTransactions,
     pub(crate) only_linked_entities: bool,
+    pub(crate) max_loads: usize,
+    pub(crate) load_wait: Duration,
 }
 
 impl Default for Settings {
@@ -31,6 +33,8 @@ impl Default for Settings {
             write_policy: WritePolicy::default(),
             plain_transactions: PlainTransactions::default(),
             only_linked_entities: false,
+            max_loads: 64,
+            load_wait: Duration::from_secs(5),
         }
     }
 }
@@ -129,6 +133,22 @@ impl CacheBuilder {
         self
     }
 
+    /// How many loads of one entity may run at once in this process; a load is a query on behalf of
+    /// missed keys. Further ones wait in line, so that the database is not buried under all readers
+    /// when the cache is gone or empty. Defaults to 64; below the size of your connection pool it
+    /// leaves connections for writes and for other entities.
+    pub fn max_loads(mut self, loads: usize) -> Self {
+        self.settings.max_loads = loads;
+        self
+    }
+
+    /// How long a load waits in line before its read fails with [`CacheError::Overloaded`].
+    /// Defaults to 5 s; lower it where a caller is better off with a quick error.
+    pub fn load_wait(mut self, wait: Duration) -> Self {
+        self.settings.load_wait = wait;
+        self
+    }
+
     /// What writes do when the cache cannot be reached, where the entity does not say. Defaults to
     /// [`WritePolicy::Available`].
     pub fn write_policy(mut self, policy: WritePolicy) -> Self {
@@ -181,6 +201,12 @@ impl CacheBuilder {
             "connect_timeout",
             self.connect_timeout.unwrap_or(Duration::MAX),
         )?;
+        if self.settings.max_loads == 0 {
+            return Err(CacheError::Setting {
+                setting: "max_loads",
+                reason: "must be at least 1".to_owned(),
+            });
+        }
         let store = self.open().await?;
         let settings = Settings {
             lease_ttl: self.settings.lease_ttl.min(LONGEST),

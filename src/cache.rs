@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
+use sea_orm::DbErr;
 use tracing::Instrument;
 
 use crate::builder::{CacheBuilder, Settings};
+use crate::bulkhead::Bulkhead;
 use crate::config::{PlainTransactions, WritePolicy};
 use crate::error::CacheError;
 use crate::flight::Flights;
@@ -39,6 +41,7 @@ struct Shared {
     breaker: Breaker,
     journal: Journal,
     flights: Flights,
+    bulkhead: Bulkhead,
     witness: Witness,
     settings: Settings,
 }
@@ -68,6 +71,7 @@ impl Cache {
             breaker: Breaker::default(),
             journal: Journal::default(),
             flights: Flights::default(),
+            bulkhead: Bulkhead::new(settings.max_loads, settings.load_wait),
             witness,
             settings,
         }))
@@ -123,6 +127,19 @@ impl Cache {
         held
     }
 
+    /// Begins a load: what it answers is held until the load has ended.
+    ///
+    /// # Errors
+    /// If the entity's loads take all its places for too long.
+    pub(crate) async fn begin_load(&self, entity: &str) -> Result<impl Drop + use<>, CacheError> {
+        let place = self.0.bulkhead.enter(entity).await;
+        self.emit(&match place {
+            Ok(_) => Event::Load { entity },
+            Err(_) => Event::Overloaded { entity },
+        });
+        place
+    }
+
     /// Asks the store to look at the root generation again.
     pub(crate) async fn refresh_root(&self) {
         if let Err(error) = self.0.store.refresh_root().await {
@@ -146,22 +163,23 @@ impl Cache {
     }
 
     /// Fences, runs `work`, settles. In a task of its own, so that a caller that goes away does not
-    /// leave an invalidation undone. Settles whatever `work` answers: a failed COMMIT may have
-    /// happened.
+    /// leave an invalidation undone. Settles whatever the database answers: a failed COMMIT may have
+    /// happened. If it did not answer, it may carry the work out later still: then the fences are
+    /// left to stand for their whole life.
     ///
     /// # Errors
     /// Only under [`WritePolicy::Strict`], and then `work` was not run.
     ///
     /// # Panics
-    /// When `work` does, after settling.
+    /// When `work` does.
     pub(crate) async fn guarded<T, F>(
         &self,
         invalidation: Invalidation,
         work: F,
-    ) -> Result<T, CacheError>
+    ) -> Result<Result<T, DbErr>, CacheError>
     where
         T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
+        F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
         let cache = self.clone();
         let task = async move {
@@ -170,7 +188,8 @@ impl Cache {
             let outcome = cache
                 .renewing(&invalidation, writer, AssertUnwindSafe(work).catch_unwind())
                 .await;
-            cache.settle(&invalidation, writer).await;
+            let over = outcome.as_ref().is_ok_and(is_over);
+            cache.end(&invalidation, writer, over).await;
             Ok(outcome)
         };
         match tokio::spawn(task.in_current_span()).await {
@@ -224,6 +243,19 @@ impl Cache {
             Ok(()) => {}
         }
         Ok(())
+    }
+
+    /// Ends what [`fence`](Self::fence) began. Unless the database has done with the write, nobody
+    /// knows when it happens: then the fences are left to stand for their whole life. What is filled
+    /// after they have expired was read after that.
+    pub(crate) async fn end(&self, invalidation: &Invalidation, writer: Token, over: bool) {
+        if over {
+            return self.settle(invalidation, writer).await;
+        }
+        let renewed = self.run_all(self.fence_ops(invalidation, writer)).await;
+        if renewed.is_err() {
+            self.journal(invalidation.keys().cloned());
+        }
     }
 
     /// Settles what [`fence`](Self::fence) planted. A failure goes to the journal.
@@ -358,6 +390,26 @@ impl Drop for Abandoned<'_> {
     }
 }
 
+/// Whether the database has done with a statement, because it answered it or was never asked.
+///
+/// A broken connection is no answer: the server may not have noticed, and commit later.
+pub(crate) fn is_over<T>(answer: &Result<T, DbErr>) -> bool {
+    answer.as_ref().err().is_none_or(is_answer)
+}
+
+/// Whether the database said so itself, or was never asked.
+///
+/// Only the text tells, for every driver that SeaORM may be built with. What speaks of a connection may
+/// be a pooler's word, for a server that is still at work. Not to recognise an answer is safe.
+pub(crate) fn is_answer(error: &DbErr) -> bool {
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return true;
+    }
+    let text = error.to_string().to_lowercase();
+    let hearsay = ["connection", "server conn", "gone away"];
+    text.contains("error returned from database") && !hearsay.iter().any(|word| text.contains(word))
+}
+
 fn settle_ops<'k>(keys: impl Iterator<Item = &'k Key>, writer: Token) -> Vec<Op> {
     keys.map(|key| Op::Settle {
         key: key.clone(),
@@ -430,5 +482,31 @@ impl Drop for Shared {
                 "the cache ends with undelivered invalidations: other processes may read these keys stale until they expire"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::RuntimeErr;
+
+    use super::*;
+
+    #[test]
+    fn only_the_databases_own_word_is_an_answer() {
+        let error = |text: &str| DbErr::Exec(RuntimeErr::Internal(text.to_owned()));
+        let answers = [
+            "error returned from database: duplicate key value violates unique constraint",
+            "error returned from database: 1062 (23000): Duplicate entry",
+        ];
+        let silence = [
+            "error communicating with database: Connection reset by peer",
+            "error returned from database: server conn crashed?",
+            "error returned from database: terminating connection due to administrator command",
+            "error returned from database: 2013 (HY000): Lost connection to MySQL server",
+            "attempted to communicate with a crashed background worker",
+        ];
+        assert!(answers.iter().all(|text| is_answer(&error(text))));
+        assert!(!silence.iter().any(|text| is_answer(&error(text))));
+        assert!(is_over(&Ok(())));
     }
 }

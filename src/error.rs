@@ -1,4 +1,6 @@
-//! Errors of the cache itself. Reads never return them: only the database can fail a read.
+//! Errors of the cache itself. Reads return none of them but [`CacheError::Overloaded`].
+
+use std::time::Duration;
 
 use sea_orm::DbErr;
 
@@ -25,6 +27,20 @@ pub enum CacheError {
         "the write was refused and the database not touched: its write policy is `strict` and {0}"
     )]
     Refused(StoreError),
+    /// So many loads of an entity were under way that this one was not begun in time: the database
+    /// does not keep up. See [`CacheBuilder::max_loads`](crate::CacheBuilder::max_loads).
+    #[error(
+        "{loads} loads of `{entity}` are under way already, and none ended within {waited:?}: \
+         the database is overloaded, or `max_loads` is too low for it"
+    )]
+    Overloaded {
+        /// The entity's name in keys.
+        entity: String,
+        /// How many loads may run at once.
+        loads: usize,
+        /// How long this one waited.
+        waited: Duration,
+    },
     /// A key was asked for that cannot be keyed, such as a float.
     #[error("`{0}`: this key cannot be cached; invalidate the whole entity instead")]
     NotKeyable(String),

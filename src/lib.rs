@@ -53,14 +53,17 @@
 //! holds, and lists every known way in which an invalidation can be lost, with its bound.
 //!
 //! # Errors
-//! Cached reads return SeaORM's [`DbErr`](sea_orm::DbErr): only the database can fail them. When the cache is away the
-//! database answers, and writes do as their [`WritePolicy`] says.
+//! Cached reads return SeaORM's [`DbErr`](sea_orm::DbErr): the database can fail them, and only it; or it is so far
+//! behind that their turn did not come ([`CacheError::Overloaded`]). When the cache is away the database answers, and
+//! writes do as their [`WritePolicy`] says.
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `testing`: the module `testing`, a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
 
 mod builder;
+mod bulkhead;
 mod cache;
 mod codec;
 mod config;
@@ -74,6 +77,8 @@ mod key;
 mod observe;
 mod orm;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
@@ -105,6 +110,6 @@ pub mod __private {
 }
 
 // The README's examples, compiled as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

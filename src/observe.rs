@@ -30,6 +30,11 @@ pub enum Event<'a> {
         /// The entity.
         entity: &'a str,
     },
+    /// A read failed because too many loads of its entity were under way for too long.
+    Overloaded {
+        /// The entity.
+        entity: &'a str,
+    },
     /// Loaded values were offered to the store.
     Fill {
         /// The entity.
@@ -129,6 +134,8 @@ pub struct EntityStats {
     pub misses: u64,
     /// Queries sent to the database because of misses; one query may load many keys.
     pub loads: u64,
+    /// Reads that failed because too many loads were under way for too long.
+    pub overloaded: u64,
     /// Loaded values that were stored.
     pub fills: u64,
     /// Loaded values that the store refused, because a write or another load came between.
@@ -182,6 +189,7 @@ struct Counters {
     absent_hits: AtomicU64,
     misses: AtomicU64,
     loads: AtomicU64,
+    overloaded: AtomicU64,
     fills: AtomicU64,
     superseded: AtomicU64,
     coalesced: AtomicU64,
@@ -198,6 +206,7 @@ impl Counters {
             absent_hits: get(&self.absent_hits),
             misses: get(&self.misses),
             loads: get(&self.loads),
+            overloaded: get(&self.overloaded),
             fills: get(&self.fills),
             superseded: get(&self.superseded),
             coalesced: get(&self.coalesced),
@@ -223,6 +232,7 @@ impl Counters {
                 add(&self.misses, misses);
             }
             Event::Load { .. } => add(&self.loads, 1),
+            Event::Overloaded { .. } => add(&self.overloaded, 1),
             Event::Fill {
                 stored, superseded, ..
             } => {
@@ -247,6 +257,7 @@ impl<'a> Event<'a> {
         match *self {
             Event::Lookup { entity, .. }
             | Event::Load { entity }
+            | Event::Overloaded { entity }
             | Event::Fill { entity, .. }
             | Event::Coalesced { entity, .. }
             | Event::Fenced { entity, .. }
@@ -275,6 +286,7 @@ impl<'a> Event<'a> {
                 tracing::warn!(entity, %key, reason, "a cached value is damaged or not ours");
             }
             Event::NotCached { entity, reason } => tracing::warn!(entity, reason, "not cached"),
+            Event::Overloaded { entity } => tracing::warn!(entity, "too many loads are under way"),
             Event::BreakerOpened => {
                 tracing::warn!("the cache does not answer; going on without it")
             }

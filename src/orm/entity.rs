@@ -44,7 +44,7 @@ pub trait CachedEntity:
     /// One row by primary key.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     fn cached_get<C: ConnectionTrait>(
         pk: impl Into<PrimaryKeyOf<Self>>,
         db: &C,
@@ -55,7 +55,7 @@ pub trait CachedEntity:
     /// Rows by primary key, in the order asked, one answer for each key asked.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     fn cached_get_many<C: ConnectionTrait>(
         pks: impl IntoIterator<Item = impl Into<PrimaryKeyOf<Self>>>,
         db: &C,
@@ -66,7 +66,7 @@ pub trait CachedEntity:
     /// All rows, in the order of the primary key.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     fn cached_all<C: ConnectionTrait>(
         db: &C,
     ) -> impl Future<Output = Result<Rows<Self::Model>, DbErr>> + Send {

@@ -43,11 +43,11 @@ impl Fenced {
         })
     }
 
-    /// Settles, whatever came of the write.
-    pub(crate) async fn settle(mut self) {
+    /// Settles if the database has done with the write, else leaves the fences for their whole life.
+    pub(crate) async fn end(mut self, over: bool) {
         // A renewal that overtakes the settling would leave a fence behind.
         self.renewal.shutdown().await;
-        self.cache.settle(&self.invalidation, self.writer).await;
+        self.cache.end(&self.invalidation, self.writer, over).await;
     }
 }
 

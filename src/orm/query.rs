@@ -103,7 +103,7 @@ impl<E: CachedEntity> CachedSelect<E> {
     /// All rows.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     pub async fn all<C: ConnectionTrait>(&self, db: &C) -> Result<Rows<E::Model>, DbErr> {
         self.rows("all", &self.select, db).await
     }
@@ -111,7 +111,7 @@ impl<E: CachedEntity> CachedSelect<E> {
     /// The first row.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     pub async fn one<C: ConnectionTrait>(&self, db: &C) -> Result<Option<Arc<E::Model>>, DbErr> {
         let select = self.select.clone().limit(1);
         Ok(self.rows("one", &select, db).await?.first().cloned())
@@ -120,7 +120,7 @@ impl<E: CachedEntity> CachedSelect<E> {
     /// How many rows there are.
     ///
     /// # Errors
-    /// Only the database's.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded).
     pub async fn count<C: ConnectionTrait>(&self, db: &C) -> Result<u64, DbErr> {
         let statement = self.select.build(db.get_database_backend());
         let load = || async { Ok(Count(self.select.clone().count(db).await?)) };
@@ -133,7 +133,7 @@ impl<E: CachedEntity> CachedSelect<E> {
     /// The page with this number, counted from 0, of pages of `size` rows. Give the select an order.
     ///
     /// # Errors
-    /// Only the database's; also when `size` is 0.
+    /// The database's, or [`CacheError::Overloaded`](crate::CacheError::Overloaded); also when `size` is 0.
     pub async fn page<C: ConnectionTrait>(
         &self,
         number: u64,

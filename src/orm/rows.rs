@@ -55,7 +55,7 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site) -> Shape<'a> {
     }
 }
 
-pub(super) fn values(tuple: impl IntoValueTuple) -> Vec<Value> {
+pub(crate) fn values(tuple: impl IntoValueTuple) -> Vec<Value> {
     tuple.into_value_tuple().into_iter().collect()
 }
 
@@ -76,13 +76,13 @@ pub(super) fn asked(
     Some(out)
 }
 
-pub(super) fn pk_of<M: ModelTrait>(model: &M) -> Vec<Value> {
+pub(crate) fn pk_of<M: ModelTrait>(model: &M) -> Vec<Value> {
     <M::Entity as EntityTrait>::PrimaryKey::iter()
         .map(|key| model.get(key.into_column()))
         .collect()
 }
 
-fn pk_filter<E: EntityTrait>(pks: &[&[Value]]) -> Condition {
+pub(crate) fn pk_filter<E: EntityTrait>(pks: &[&[Value]]) -> Condition {
     let columns: Vec<E::Column> = E::PrimaryKey::iter()
         .map(PrimaryKeyToColumn::into_column)
         .collect();
@@ -353,7 +353,7 @@ impl<M> ByPart<M> {
     }
 }
 
-pub(super) fn in_key_order<E: EntityTrait>(select: Select<E>) -> Select<E> {
+pub(crate) fn in_key_order<E: EntityTrait>(select: Select<E>) -> Select<E> {
     E::PrimaryKey::iter().fold(select, |select, key| {
         select.order_by(key.into_column(), Order::Asc)
     })

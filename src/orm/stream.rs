@@ -8,6 +8,7 @@ use futures_util::Stream;
 use sea_orm::DbErr;
 
 use super::fenced::Fenced;
+use crate::cache::{is_answer, is_over};
 
 /// A stream of rows through a [`CachedConnection`](crate::CachedConnection) or a
 /// [`CachedTransaction`](crate::CachedTransaction).
@@ -18,8 +19,11 @@ use super::fenced::Fenced;
 /// because the statement may still be running: read such streams to the end.
 pub struct CachedStream<S> {
     inner: S,
-    at_end: Option<Box<dyn FnOnce() + Send>>,
+    at_end: Option<AtEnd>,
 }
+
+/// Called with whether the database has done with the statement.
+type AtEnd = Box<dyn FnOnce(bool) + Send>;
 
 impl<S> CachedStream<S> {
     /// The stream that was opened, and what to settle at its end; at once if it was not opened.
@@ -34,28 +38,29 @@ impl<S> CachedStream<S> {
             }),
             (Err(error), None) => Err(error),
             (Err(error), Some(fenced)) => {
-                fenced.settle().await;
+                fenced.end(is_answer(&error)).await;
                 Err(error)
             }
         }
     }
 }
 
-fn settle_later(fenced: Fenced) -> Box<dyn FnOnce() + Send> {
-    Box::new(|| {
-        tokio::spawn(fenced.settle());
+fn settle_later(fenced: Fenced) -> AtEnd {
+    Box::new(|over| {
+        tokio::spawn(fenced.end(over));
     })
 }
 
-impl<S: Stream + Unpin> Stream for CachedStream<S> {
+impl<T, S: Stream<Item = Result<T, DbErr>> + Unpin> Stream for CachedStream<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = ready!(Pin::new(&mut self.inner).poll_next(cx));
-        if item.is_none()
+        let over = item.as_ref().is_none_or(is_over);
+        if (item.is_none() || !over)
             && let Some(at_end) = self.at_end.take()
         {
-            at_end();
+            at_end(over);
         }
         Poll::Ready(item)
     }
@@ -82,11 +87,14 @@ mod tests {
 
     use super::*;
 
-    fn counting(count: &Arc<AtomicUsize>) -> CachedStream<impl Stream<Item = i32> + Unpin> {
+    fn counting(
+        count: &Arc<AtomicUsize>,
+    ) -> CachedStream<impl Stream<Item = Result<i32, DbErr>> + Unpin> {
         let count = Arc::clone(count);
         CachedStream {
-            inner: stream::iter([1, 2]).chain(stream::once(std::future::ready(3))),
-            at_end: Some(Box::new(move || {
+            inner: stream::iter([1, 2, 3]).map(Ok),
+            at_end: Some(Box::new(move |over| {
+                assert!(over);
                 count.fetch_add(1, Ordering::Relaxed);
             })),
         }
@@ -97,7 +105,7 @@ mod tests {
         let ends = Arc::new(AtomicUsize::new(0));
         let mut rows = counting(&ends);
         for expected in 1..=3 {
-            assert_eq!(rows.next().await, Some(expected));
+            assert_eq!(rows.next().await, Some(Ok(expected)));
             assert_eq!(ends.load(Ordering::Relaxed), 0);
         }
         assert_eq!(rows.next().await, None);
@@ -109,8 +117,22 @@ mod tests {
     async fn a_stream_dropped_before_its_end_does_not_act() {
         let ends = Arc::new(AtomicUsize::new(0));
         let mut rows = counting(&ends);
-        assert_eq!(rows.next().await, Some(1));
+        assert_eq!(rows.next().await, Some(Ok(1)));
         drop(rows);
         assert_eq!(ends.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_no_answer() {
+        let (said, heard) = std::sync::mpsc::channel();
+        let broken = DbErr::Custom("broken pipe".to_owned());
+        let mut rows = CachedStream {
+            inner: stream::iter([Ok(1), Err(broken.clone())]),
+            at_end: Some(Box::new(move |over| said.send(over).unwrap())),
+        };
+        assert_eq!(rows.next().await, Some(Ok(1)));
+        assert_eq!(rows.next().await, Some(Err(broken)));
+        assert_eq!(rows.next().await, None);
+        assert_eq!(heard.into_iter().collect::<Vec<_>>(), [false]);
     }
 }

@@ -19,6 +19,7 @@ use super::probe::{self, Handle};
 use super::site::Site;
 use super::stream::CachedStream;
 use crate::cache::Cache;
+use crate::cache::is_over;
 use crate::invalidation::Invalidation;
 
 /// A [`DatabaseTransaction`] that invalidates what it wrote at its commit, and nothing before.
@@ -173,9 +174,9 @@ impl CachedTransaction {
     }
 }
 
-async fn settle(fenced: Option<Fenced>) {
+async fn unfence(fenced: Option<Fenced>, over: bool) {
     if let Some(fenced) = fenced {
-        fenced.settle().await;
+        fenced.end(over).await;
     }
 }
 
@@ -242,28 +243,28 @@ impl ConnectionTrait for CachedTransaction {
     async fn execute_raw(&self, stmt: Statement) -> Result<ExecResult, DbErr> {
         let fenced = self.note_of(&stmt).await?;
         let answer = self.inner.execute_raw(stmt).await;
-        settle(fenced).await;
+        unfence(fenced, is_over(&answer)).await;
         answer
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let fenced = self.note(sql, &[]).await?;
         let answer = self.inner.execute_unprepared(sql).await;
-        settle(fenced).await;
+        unfence(fenced, is_over(&answer)).await;
         answer
     }
 
     async fn query_one_raw(&self, stmt: Statement) -> Result<Option<QueryResult>, DbErr> {
         let fenced = self.note_of(&stmt).await?;
         let answer = self.inner.query_one_raw(stmt).await;
-        settle(fenced).await;
+        unfence(fenced, is_over(&answer)).await;
         answer
     }
 
     async fn query_all_raw(&self, stmt: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let fenced = self.note_of(&stmt).await?;
         let answer = self.inner.query_all_raw(stmt).await;
-        settle(fenced).await;
+        unfence(fenced, is_over(&answer)).await;
         answer
     }
 

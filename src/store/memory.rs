@@ -44,13 +44,32 @@ impl MemoryStore {
         }
     }
 
+    /// A store that holds what this one does, under another root generation.
+    #[cfg(feature = "testing")]
+    pub(crate) fn copy(&self) -> Self {
+        let shards = self.shards.iter();
+        Self {
+            shards: shards
+                .map(|shard| Mutex::new(held(shard).clone()))
+                .collect(),
+            hasher: self.hasher.clone(),
+            root: Token::random(),
+        }
+    }
+
+    /// Removes the entries of other keys, whatever they hold.
+    #[cfg(feature = "testing")]
+    pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
+        for shard in &self.shards {
+            held(shard).retain(|key, _| keep(key));
+        }
+    }
+
     /// Never held across an await.
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         // The modulus is below 16, so the cast loses nothing that matters.
         let index = self.hasher.hash_one(key) as usize % self.shards.len();
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        held(&self.shards[index])
     }
 
     fn answer(&self, op: Op, now: Instant) -> Reply {
@@ -133,8 +152,13 @@ impl Store for MemoryStore {
     }
 }
 
+fn held(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Some of the entries, evicted by CLOCK: first in, first out, with a second chance for those that
 /// were read.
+#[derive(Clone)]
 struct Shard {
     slots: HashMap<Key, Slot>,
     /// The evictable slots in the order of eviction, and items of slots that are gone.
@@ -145,7 +169,7 @@ struct Shard {
     turns: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Slot {
     entry: Entry,
     weight: u64,
@@ -246,13 +270,17 @@ impl Shard {
             return;
         }
         self.changes = 0;
+        self.retain(|_, slot| !slot.entry.has_expired(now));
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Key, &Slot) -> bool) {
         let weight = &mut self.weight;
-        self.slots.retain(|_, slot| {
-            let expired = slot.entry.has_expired(now);
-            if expired {
+        self.slots.retain(|key, slot| {
+            let kept = keep(key, slot);
+            if !kept {
                 *weight -= slot.weight;
             }
-            !expired
+            kept
         });
         let slots = &self.slots;
         self.ring
@@ -419,6 +447,28 @@ mod tests {
         let shard = store.shards[0].lock().unwrap();
         assert!(shard.slots.is_empty());
         assert!(shard.ring.len() <= 2 * 1024, "{}", shard.ring.len());
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn the_books_are_right_after_an_eviction_on_demand_and_in_a_copy() {
+        let store = MemoryStore::new(100_000);
+        for number in 0..50 {
+            fill(&store, number, 1_000, LONG);
+        }
+        let copy = store.copy();
+        let odd = |number: u64| number % 2 == 1;
+        let kept: Vec<Key> = (0..50).filter(|number| odd(*number)).map(key).collect();
+        store.retain(|key| kept.contains(key));
+        for number in 0..50 {
+            assert_eq!(is_held(&store, number), odd(number), "{number}");
+            assert!(is_held(&copy, number), "{number}");
+        }
+        for number in 0..1_000 {
+            fill(&store, 50 + number, 1_000, LONG);
+        }
+        check(&store);
+        check(&copy);
     }
 
     #[test]

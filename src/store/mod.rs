@@ -134,6 +134,47 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The key that it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Read { key, .. }
+            | Self::Peek { key }
+            | Self::Generation { key, .. }
+            | Self::Acquire { key, .. }
+            | Self::Fill { key, .. }
+            | Self::Release { key, .. }
+            | Self::Fence { key, .. }
+            | Self::Settle { key, .. } => key,
+        }
+    }
+
+    /// Whether it looks up a value or a generation and changes nothing.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Peek { .. })
+    }
+
+    /// Whether it stores a value.
+    pub fn is_fill(&self) -> bool {
+        matches!(self, Self::Fill { .. })
+    }
+
+    /// Whether it gives a lease back without a fill.
+    pub fn is_release(&self) -> bool {
+        matches!(self, Self::Release { .. })
+    }
+
+    /// Whether it plants a writer's fence.
+    pub fn is_fence(&self) -> bool {
+        matches!(self, Self::Fence { .. })
+    }
+
+    /// Whether it ends a write.
+    pub fn is_settle(&self) -> bool {
+        matches!(self, Self::Settle { .. })
+    }
+}
+
 /// What a store answers to an [`Op`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

@@ -11,7 +11,7 @@ use sea_orm_cache::store::{
 
 mod model;
 mod redis_only;
-mod server;
+pub mod server;
 
 use model::Model;
 use server::Server;

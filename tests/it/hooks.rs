@@ -11,13 +11,14 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter,
     TransactionTrait,
 };
+use sea_orm_cache::testing::Cost;
 use sea_orm_cache::{Cache, PlainTransactions};
 use tokio::sync::Mutex;
 
 use crate::entities::{city, country, ledger, tag};
 use crate::on_all;
 use crate::reads::{city as a_city, seed};
-use crate::world::{Cost, FREE, World};
+use crate::world::{FREE, World};
 
 on_all!(
     saves_through_a_plain_connection_invalidate,
@@ -59,51 +60,6 @@ async fn read(id: i64, world: &World) -> Option<Arc<city::Model>> {
     city::Entity::cached_get(id, &world.db).await.unwrap()
 }
 
-async fn warm(world: &World) {
-    for _ in 0..2 {
-        for id in 1..=6 {
-            read(id, world).await;
-        }
-        city::Entity::cached_all(&world.db).await.unwrap();
-        city::Entity::cached_find_by_country_id(10, &world.db)
-            .await
-            .unwrap();
-        city::Entity::cached_find_by_country_id(20, &world.db)
-            .await
-            .unwrap();
-    }
-}
-
-/// Every cached read answers what the database holds.
-async fn assert_fresh(world: &World, after: &str) {
-    use sea_orm::QueryOrder;
-    let rows = city::Entity::find()
-        .order_by_asc(city::Column::Id)
-        .all(&world.raw)
-        .await
-        .unwrap();
-    let all = city::Entity::cached_all(&world.db).await.unwrap();
-    assert!(all.iter().map(|row| &**row).eq(&rows), "{after}: all");
-    for id in 1..=6 {
-        let expected = rows.iter().find(|row| row.id == id);
-        assert_eq!(
-            read(id, world).await.as_deref(),
-            expected,
-            "{after}: row {id}"
-        );
-    }
-    for id in [10, 20] {
-        let cached = city::Entity::cached_find_by_country_id(id, &world.db)
-            .await
-            .unwrap();
-        let expected = rows.iter().filter(|row| row.country_id == Some(id));
-        assert!(
-            cached.iter().map(|row| &**row).eq(expected),
-            "{after}: country {id}"
-        );
-    }
-}
-
 /// Waits until reading row 1 costs one round trip: its fences are gone.
 async fn cached_again(world: &World) {
     let again = tokio::time::timeout(Duration::from_secs(10), async {
@@ -120,9 +76,9 @@ async fn saves_through_a_plain_connection_invalidate(world: World) {
     install(&world, PlainTransactions::Expire).await;
     let plain = &world.raw;
 
-    warm(&world).await;
+    world.warm().await;
     rename(1, "updated").update(plain).await.unwrap();
-    assert_fresh(&world, "update").await;
+    world.assert_fresh("update").await;
     read(1, &world).await;
     assert_eq!(
         world.cost(read(1, &world)).await.1,
@@ -130,7 +86,7 @@ async fn saves_through_a_plain_connection_invalidate(world: World) {
         "the fence is settled"
     );
 
-    warm(&world).await;
+    world.warm().await;
     city::ActiveModel {
         country_id: Set(Some(20)),
         ..rename(1, "saved")
@@ -138,20 +94,20 @@ async fn saves_through_a_plain_connection_invalidate(world: World) {
     .save(plain)
     .await
     .unwrap();
-    assert_fresh(&world, "save").await;
+    world.assert_fresh("save").await;
 
-    warm(&world).await;
+    world.warm().await;
     a_city(5, Some(10), "bern").insert(plain).await.unwrap();
-    assert_fresh(&world, "insert").await;
+    world.assert_fresh("insert").await;
 
-    warm(&world).await;
+    world.warm().await;
     let row = city::Entity::find_by_id(5)
         .one(plain)
         .await
         .unwrap()
         .unwrap();
     row.delete(plain).await.unwrap();
-    assert_fresh(&world, "delete").await;
+    world.assert_fresh("delete").await;
 
     assert_eq!(tag::Entity::cached_get(1, &world.db).await.unwrap(), None);
     tag::ActiveModel {
@@ -169,36 +125,36 @@ async fn saves_through_a_plain_connection_invalidate(world: World) {
     );
 
     // Only `before_save` fires: the fence expires by itself.
-    warm(&world).await;
+    world.warm().await;
     rename(2, "without returning")
         .update_without_returning(plain)
         .await
         .unwrap();
-    assert_fresh(&world, "update_without_returning").await;
+    world.assert_fresh("update_without_returning").await;
     let expired = tokio::time::timeout(Duration::from_secs(10), async {
         while world.cost(read(2, &world)).await.1 != FREE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     expired.await.expect("the fence expires");
-    assert_fresh(&world, "update_without_returning, later").await;
+    world.assert_fresh("update_without_returning, later").await;
 
     // A parent that goes takes its children along.
-    warm(&world).await;
+    world.warm().await;
     let france = country::Entity::find_by_id(10)
         .one(plain)
         .await
         .unwrap()
         .unwrap();
     france.delete(plain).await.unwrap();
-    assert_fresh(&world, "cascade").await;
+    world.assert_fresh("cascade").await;
 }
 
 async fn nested_saves_through_a_plain_connection_invalidate(world: World) {
     let _turn = TURN.lock().await;
     seed(&world).await;
     install(&world, PlainTransactions::Expire).await;
-    warm(&world).await;
+    world.warm().await;
     let spain = country::ActiveModel::builder()
         .set_id(30)
         .set_iso2("ES")
@@ -213,23 +169,23 @@ async fn nested_saves_through_a_plain_connection_invalidate(world: World) {
         .insert(&world.raw)
         .await
         .unwrap();
-    assert_fresh(&world, "nested insert").await;
+    world.assert_fresh("nested insert").await;
     let mut spain = spain.into_active_model();
     spain.cities[0].name = Set("Villa".to_owned());
     let spain = spain.save(&world.raw).await.unwrap();
-    assert_fresh(&world, "nested save").await;
+    world.assert_fresh("nested save").await;
     spain.delete(&world.raw).await.unwrap();
-    assert_fresh(&world, "nested delete").await;
+    world.assert_fresh("nested delete").await;
     // SeaORM saves these in a transaction of its own: their fences expire.
     cached_again(&world).await;
-    assert_fresh(&world, "later").await;
+    world.assert_fresh("later").await;
 }
 
 async fn saves_in_a_plain_transaction_leave_the_rows_uncached_for_a_while(world: World) {
     let _turn = TURN.lock().await;
     seed(&world).await;
     install(&world, PlainTransactions::Expire).await;
-    warm(&world).await;
+    world.warm().await;
     let txn = world.raw.begin().await.unwrap();
     rename(1, "in a plain transaction")
         .update(&txn)
@@ -240,25 +196,25 @@ async fn saves_in_a_plain_transaction_leave_the_rows_uncached_for_a_while(world:
         assert_eq!((row.unwrap().name.as_str(), cost.statements), ("PARIS", 1));
     }
     txn.commit().await.unwrap();
-    assert_fresh(&world, "commit").await;
+    world.assert_fresh("commit").await;
     cached_again(&world).await;
-    assert_fresh(&world, "later").await;
+    world.assert_fresh("later").await;
 }
 
 async fn saves_in_a_plain_transaction_are_refused_where_asked(world: World) {
     let _turn = TURN.lock().await;
     seed(&world).await;
     let (_cache, db) = install(&world, PlainTransactions::Refuse).await;
-    warm(&world).await;
+    world.warm().await;
     let txn = world.raw.begin().await.unwrap();
     let error = rename(1, "never").update(&txn).await.unwrap_err();
     assert!(error.to_string().contains("CachedConnection"), "{error}");
     txn.rollback().await.unwrap();
-    assert_fresh(&world, "refused").await;
+    world.assert_fresh("refused").await;
     let txn = db.begin().await.unwrap();
     rename(1, "by our own").update(&txn).await.unwrap();
     txn.commit().await.unwrap();
-    assert_fresh(&world, "our own transaction").await;
+    world.assert_fresh("our own transaction").await;
 }
 
 async fn reads_through_a_plain_connection_use_the_installed_cache(world: World) {

@@ -2,7 +2,9 @@
 
 mod conformance;
 mod entities;
+mod faults;
 mod hooks;
+mod kit;
 mod outages;
 mod races;
 mod reads;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait};
+use sea_orm_cache::store::Op;
+use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Cache, CacheError, CachedConnection, Event, WritePolicy};
 
 use crate::entities::{city, create_tables, ledger};
@@ -14,7 +16,7 @@ use crate::support::{self, Database};
 use crate::world::{FREE, Place, Sql, World};
 use crate::writes::name_of;
 
-async fn database() -> (Database, DatabaseConnection) {
+pub async fn database() -> (Database, DatabaseConnection) {
     let database = support::sqlite().await;
     let raw = database.connect().await;
     create_tables(&raw).await;
@@ -25,7 +27,7 @@ async fn database() -> (Database, DatabaseConnection) {
     (database, raw)
 }
 
-async fn name(db: &CachedConnection) -> String {
+pub async fn name(db: &CachedConnection) -> String {
     city::Entity::cached_get(1, db)
         .await
         .unwrap()
@@ -34,7 +36,7 @@ async fn name(db: &CachedConnection) -> String {
         .clone()
 }
 
-fn rename(name: &str) -> city::ActiveModel {
+pub fn rename(name: &str) -> city::ActiveModel {
     city::ActiveModel {
         id: Set(1),
         name: Set(name.to_owned()),
@@ -72,7 +74,7 @@ async fn build_fails_clearly_when_redis_is_unreachable_and_lazy_starts_degraded(
 }
 
 /// Waits for a condition, not for a time.
-async fn until(condition: impl AsyncFn() -> bool) {
+pub async fn until(condition: impl AsyncFn() -> bool) {
     let met = tokio::time::timeout(Duration::from_secs(20), async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -250,9 +252,7 @@ async fn a_settle_that_fails_is_journaled() {
     let world = World::new(Sql::Sqlite, Place::Memory).await;
     seed(&world).await;
     name_of(1, &world).await;
-    world
-        .store
-        .fail(|op| matches!(op, sea_orm_cache::store::Op::Settle { .. }));
+    world.store.inject(Fault::refuse().on(Op::is_settle));
     rename("new").update(&world.db).await.unwrap();
     assert!(world.cache.stats().undelivered > 0);
     assert_eq!(name_of(1, &world).await, "new");

@@ -9,6 +9,7 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, Transacti
 use sea_orm_cache::Cache;
 use sea_orm_cache::QueryCache;
 use sea_orm_cache::store::{Op, Store, Token};
+use sea_orm_cache::testing::Pause;
 
 use crate::entities::city;
 use crate::on_all;
@@ -27,14 +28,6 @@ on_all!(
     another_process_reads_fresh_and_waits_for_a_load,
 );
 
-fn is_fill(op: &Op) -> bool {
-    matches!(op, Op::Fill { .. })
-}
-
-fn is_settle(op: &Op) -> bool {
-    matches!(op, Op::Settle { .. })
-}
-
 fn rename(id: i64, name: &str) -> city::ActiveModel {
     city::ActiveModel {
         id: Set(id),
@@ -44,11 +37,8 @@ fn rename(id: i64, name: &str) -> city::ActiveModel {
 }
 
 /// Reads a row in a task that stops after its query, before its fill.
-async fn stopped_reader(
-    id: i64,
-    world: &World,
-) -> (crate::world::Closed, tokio::task::JoinHandle<String>) {
-    let gate = world.store.close_before(is_fill);
+async fn stopped_reader(id: i64, world: &World) -> (Pause, tokio::task::JoinHandle<String>) {
+    let pause = world.store.pause_before(Op::is_fill);
     let db = world.db.clone();
     let reader = tokio::spawn(async move {
         city::Entity::cached_get(id, &db)
@@ -58,15 +48,15 @@ async fn stopped_reader(
             .name
             .clone()
     });
-    gate.arrived().await;
-    (gate, reader)
+    pause.arrived().await;
+    (pause, reader)
 }
 
 async fn a_slow_reader_cannot_put_the_old_row_back(world: World) {
     seed(&world).await;
-    let (gate, reader) = stopped_reader(1, &world).await;
+    let (pause, reader) = stopped_reader(1, &world).await;
     rename(1, "new").update(&world.db).await.unwrap();
-    gate.open();
+    pause.resume();
     assert_eq!(
         reader.await.unwrap(),
         "PARIS",
@@ -75,18 +65,18 @@ async fn a_slow_reader_cannot_put_the_old_row_back(world: World) {
     assert_eq!(world.stats("city").superseded, 1);
     assert_eq!(name_of(1, &world).await, "new");
     // The same with a transaction.
-    let (gate, reader) = stopped_reader(2, &world).await;
+    let (pause, reader) = stopped_reader(2, &world).await;
     let txn = world.db.begin().await.unwrap();
     rename(2, "newer").update(&txn).await.unwrap();
     txn.commit().await.unwrap();
-    gate.open();
+    pause.resume();
     assert_eq!(reader.await.unwrap(), "LYON");
     assert_eq!(name_of(2, &world).await, "newer");
 }
 
 async fn a_slow_list_reader_cannot_put_the_old_list_back(world: World) {
     seed(&world).await;
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let db = world.db.clone();
     let lists = tokio::spawn(async move {
         (
@@ -97,13 +87,13 @@ async fn a_slow_list_reader_cannot_put_the_old_list_back(world: World) {
             city::Entity::find().cached().all(&db).await.unwrap().len(),
         )
     });
-    gate.arrived().await;
+    pause.arrived().await;
     let row = city::ActiveModel {
         id: Set(6),
         ..crate::reads::city(6, Some(10), "bern")
     };
     row.insert(&world.db).await.unwrap();
-    gate.open();
+    pause.resume();
     assert_eq!(lists.await.unwrap().0, 2);
     assert_eq!(
         city::Entity::cached_find_by_country_id(10, &world.db)
@@ -125,7 +115,7 @@ async fn a_slow_list_reader_cannot_put_the_old_list_back(world: World) {
 
 async fn a_reader_cannot_join_a_load_that_began_before_a_bulk_write(world: World) {
     seed(&world).await;
-    let (gate, reader) = stopped_reader(1, &world).await;
+    let (pause, reader) = stopped_reader(1, &world).await;
     // The bulk write kills the generation; the reader's lease on the row still stands.
     city::Entity::update_many()
         .col_expr(city::Column::Name, Expr::value("bulk"))
@@ -144,7 +134,7 @@ async fn a_reader_cannot_join_a_load_that_began_before_a_bulk_write(world: World
     });
     // The late reader meets the lease and may not take the old answer; it waits for the lease to go.
     tokio::task::yield_now().await;
-    gate.open();
+    pause.resume();
     assert_eq!(reader.await.unwrap(), "PARIS");
     assert_eq!(late.await.unwrap(), "bulk");
     assert_eq!(name_of(1, &world).await, "bulk");
@@ -184,10 +174,10 @@ async fn a_crash_between_fence_and_settle_costs_misses_only(world: World) {
 async fn a_reader_during_a_write_asks_the_database_and_fills_nothing(world: World) {
     seed(&world).await;
     name_of(1, &world).await;
-    let gate = world.store.close_before(is_settle);
+    let pause = world.store.pause_before(Op::is_settle);
     let db = world.db.clone();
     let writer = tokio::spawn(async move { rename(1, "written").update(&db).await.unwrap() });
-    gate.arrived().await;
+    pause.arrived().await;
     // The statement is done, the fence stands.
     let (row, cost) = world.cost(city::Entity::cached_get(1, &world.db)).await;
     assert_eq!(
@@ -196,7 +186,7 @@ async fn a_reader_during_a_write_asks_the_database_and_fills_nothing(world: Worl
     );
     let (_, cost) = world.cost(city::Entity::cached_get(1, &world.db)).await;
     assert_eq!(cost.statements, 1, "nothing was filled");
-    gate.open();
+    pause.resume();
     writer.await.unwrap();
     name_of(1, &world).await;
     assert_eq!(
@@ -207,10 +197,10 @@ async fn a_reader_during_a_write_asks_the_database_and_fills_nothing(world: Worl
 
 async fn a_cancelled_reader_leaves_nothing_behind(world: World) {
     seed(&world).await;
-    let (gate, reader) = stopped_reader(1, &world).await;
+    let (pause, reader) = stopped_reader(1, &world).await;
     reader.abort();
     assert!(reader.await.unwrap_err().is_cancelled());
-    gate.open();
+    pause.resume();
     // Its lease is given back: the next reader need not wait for it to expire.
     let read = tokio::time::timeout(Duration::from_secs(2), name_of(1, &world));
     assert_eq!(read.await.expect("no wait for a lease of 3 s"), "PARIS");
@@ -219,13 +209,13 @@ async fn a_cancelled_reader_leaves_nothing_behind(world: World) {
 async fn a_cancelled_writer_still_invalidates(world: World) {
     seed(&world).await;
     name_of(1, &world).await;
-    let gate = world.store.close_before(is_settle);
+    let pause = world.store.pause_before(Op::is_settle);
     let db = world.db.clone();
     let writer = tokio::spawn(async move { rename(1, "written").update(&db).await.unwrap() });
-    gate.arrived().await;
+    pause.arrived().await;
     writer.abort();
     assert!(writer.await.unwrap_err().is_cancelled());
-    gate.open();
+    pause.resume();
     assert_eq!(name_of(1, &world).await, "written");
     let settled = tokio::time::timeout(Duration::from_secs(5), async {
         while world.cost(city::Entity::cached_get(1, &world.db)).await.1 != FREE {
@@ -256,11 +246,11 @@ async fn another_process_reads_fresh_and_waits_for_a_load(world: World) {
         "from here"
     );
     // A reader of the other process waits for our load instead of sending its own.
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let db = world.db.clone();
     let leader =
         tokio::spawn(async move { city::Entity::cached_get(2, &db).await.unwrap().unwrap().id });
-    gate.arrived().await;
+    pause.arrived().await;
     let other = Arc::new(other);
     let waiting = tokio::spawn(async move {
         city::Entity::cached_get(2, &*other)
@@ -270,7 +260,7 @@ async fn another_process_reads_fresh_and_waits_for_a_load(world: World) {
             .id
     });
     tokio::task::yield_now().await;
-    gate.open();
+    pause.resume();
     assert_eq!((leader.await.unwrap(), waiting.await.unwrap()), (2, 2));
     let stats = other_cache.stats().entity("city");
     assert_eq!(

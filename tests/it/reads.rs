@@ -10,11 +10,12 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, JoinType, ModelTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait, RelationTrait, TransactionTrait,
 };
+use sea_orm_cache::testing::Cost;
 use sea_orm_cache::{CachedEntity, QueryCache};
 
 use crate::entities::{account, blob, city, city_tag, country, document, line, plain, tag, word};
 use crate::on_all;
-use crate::world::{Cost, FREE, World};
+use crate::world::{FREE, World};
 
 on_all!(
     a_hit_is_one_round_trip_and_a_miss_one_statement_and_three,

@@ -12,6 +12,7 @@ use sea_orm::{
     Schema, TransactionTrait,
 };
 use sea_orm_cache::store::Op;
+use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Cache, CachedConnection, Event};
 
 use crate::entities::{city, line, word};
@@ -83,10 +84,6 @@ async fn within<T>(millis: u64, work: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("not within {millis} ms"))
 }
 
-fn is_fill(op: &Op) -> bool {
-    matches!(op, Op::Fill { .. })
-}
-
 fn rename(id: i64, name: &str) -> city::ActiveModel {
     city::ActiveModel {
         id: Set(id),
@@ -118,15 +115,15 @@ async fn a_load_of_one_spelling_does_not_answer_a_read_of_another() {
         meaning: Set(format!("{id}!")),
     };
     world.seed([row("key"), row("KEY")]).await;
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let lower = tokio::spawn(meaning("key", world.db.clone()));
-    gate.arrived().await;
+    pause.arrived().await;
     let before = world.cache.stats().round_trips;
     let upper = tokio::spawn(meaning("KEY", world.db.clone()));
     let absent = tokio::spawn(meaning("Key", world.db.clone()));
     // They have met the lease of the first.
     until(async || world.cache.stats().round_trips >= before + 4).await;
-    gate.open();
+    pause.resume();
     assert_eq!(lower.await.unwrap().as_deref(), Some("key!"));
     assert_eq!(upper.await.unwrap().as_deref(), Some("KEY!"));
     assert_eq!(absent.await.unwrap(), None);
@@ -150,13 +147,13 @@ async fn an_index_load_of_one_spelling_does_not_answer_a_read_of_another() {
                 .len()
         }
     };
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let none = tokio::spawn(of("KIND"));
-    gate.arrived().await;
+    pause.arrived().await;
     let before = world.cache.stats().round_trips;
     let one = tokio::spawn(of("kind"));
     until(async || world.cache.stats().round_trips >= before + 2).await;
-    gate.open();
+    pause.resume();
     assert_eq!((none.await.unwrap(), one.await.unwrap()), (0, 1));
 }
 
@@ -165,15 +162,15 @@ async fn readers_during_a_write_do_not_queue_up_behind_one_another() {
     let world = sqlite_memory().await;
     seed(&world).await;
     // The writer stands before its settling, the first reader before it gives its lease back.
-    let gate = world
+    let pause = world
         .store
-        .close_before(|op| matches!(op, Op::Settle { .. } | Op::Release { .. }));
+        .pause_before(|op| op.is_settle() || op.is_release());
     let db = world.db.clone();
     let writer = tokio::spawn(async move { rename(1, "new").update(&db).await.unwrap() });
-    gate.arrived().await;
+    pause.arrived().await;
     let db = world.db.clone();
     let first = tokio::spawn(async move { city::Entity::cached_all(&db).await.unwrap().len() });
-    gate.arrived().await;
+    pause.arrived().await;
     let (rows, cost) = world
         .cost(within(2_000, city::Entity::cached_all(&world.db)))
         .await;
@@ -183,11 +180,11 @@ async fn readers_during_a_write_do_not_queue_up_behind_one_another() {
     let absent =
         |db: CachedConnection| async move { city::Entity::cached_get(99, &db).await.unwrap() };
     let leader = tokio::spawn(absent(world.db.clone()));
-    gate.arrived().await;
+    pause.arrived().await;
     let (row, cost) = world.cost(within(2_000, absent(world.db.clone()))).await;
     assert_eq!(row, None);
     assert!(cost.round_trips <= 3, "{cost:?}");
-    gate.open();
+    pause.resume();
     writer.await.unwrap();
     assert_eq!(first.await.unwrap(), 4);
     assert_eq!(leader.await.unwrap(), None);
@@ -198,10 +195,10 @@ async fn readers_during_a_write_do_not_queue_up_behind_one_another() {
 async fn a_reader_that_may_not_join_a_load_waits_without_asking_all_the_time() {
     let world = sqlite_memory().await;
     seed(&world).await;
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let db = world.db.clone();
     let slow = tokio::spawn(async move { name_at(1, &db).await });
-    gate.arrived().await;
+    pause.arrived().await;
     city::Entity::update_many()
         .col_expr(city::Column::Name, Expr::value("bulk"))
         .filter(city::Column::Rank.eq(1))
@@ -213,7 +210,7 @@ async fn a_reader_that_may_not_join_a_load_waits_without_asking_all_the_time() {
     let late = tokio::spawn(async move { name_at(1, &db).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let asked = world.cache.stats().round_trips - before;
-    gate.open();
+    pause.resume();
     assert_eq!(slow.await.unwrap(), "PARIS");
     assert_eq!(late.await.unwrap(), "bulk");
     assert!(asked < 50, "{asked} requests in 300 ms");
@@ -330,7 +327,7 @@ fn a_journal_outlives_the_runtime_that_it_began_in() {
     let world = first.block_on(async {
         let world = sqlite_memory().await;
         seed(&world).await;
-        world.store.fail(|op| matches!(op, Op::Settle { .. }));
+        world.store.inject(Fault::refuse().on(Op::is_settle));
         rename(1, "new").update(&world.db).await.unwrap();
         world
     });
@@ -365,13 +362,11 @@ async fn a_write_does_not_wait_for_the_renewal_of_its_fence() {
     let before = cache.stats().round_trips;
     let writer = tokio::spawn(async move { rename(1, "new").update(&db).await.unwrap() });
     until(async || cache.stats().round_trips > before).await;
-    let gate = world
-        .store
-        .close_before(|op| matches!(op, Op::Fence { .. }));
-    gate.arrived().await;
+    let pause = world.store.pause_before(Op::is_fence);
+    pause.arrived().await;
     other.commit().await.unwrap();
     within(3_000, writer).await.unwrap();
-    gate.open();
+    pause.resume();
     assert_eq!(name_of(1, &world).await, "new");
 }
 
@@ -405,7 +400,7 @@ async fn an_observer_that_panics_loses_no_invalidation() {
     .await;
     let db = cache.attach(world.database.connect().await);
     assert_eq!(name_at(1, &db).await, "PARIS");
-    world.store.fail(|op| matches!(op, Op::Settle { .. }));
+    world.store.inject(Fault::refuse().on(Op::is_settle));
     armed.store(true, Ordering::SeqCst);
     rename(1, "new").update(&db).await.unwrap();
     assert!(cache.stats().undelivered > 0);
@@ -459,10 +454,8 @@ async fn hits_and_misses_are_all_lookups_on_every_road() {
         .unwrap();
     assert_eq!(lookups() - before, 1);
     // The store fails, and then is bypassed.
-    for fails in [(|_| true) as fn(&Op) -> bool, |op| {
-        matches!(op, Op::Settle { .. })
-    }] {
-        world.store.fail(fails);
+    for fault in [Fault::refuse(), Fault::refuse().on(Op::is_settle)] {
+        world.store.inject(fault);
         rename(1, "new").update(db).await.unwrap();
         let before = lookups();
         city::Entity::cached_get_many([1, 2], db).await.unwrap();
@@ -471,7 +464,7 @@ async fn hits_and_misses_are_all_lookups_on_every_road() {
         until(async || world.cache.stats().undelivered == 0).await;
     }
     // Those who join a load.
-    let gate = world.store.close_before(is_fill);
+    let pause = world.store.pause_before(Op::is_fill);
     let before = lookups();
     let readers: Vec<_> = (0..20)
         .map(|_| {
@@ -479,8 +472,8 @@ async fn hits_and_misses_are_all_lookups_on_every_road() {
             tokio::spawn(async move { name_at(3, &db).await })
         })
         .collect();
-    gate.arrived().await;
-    gate.open();
+    pause.arrived().await;
+    pause.resume();
     for reader in readers {
         assert_eq!(reader.await.unwrap(), "ROME");
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -181,23 +181,6 @@ async fn sqlite_databases_are_in_wal_mode() -> Result<(), DbErr> {
 
 fn statement(sql: &str) -> sea_orm::Statement {
     sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql)
-}
-
-#[tokio::test]
-async fn statements_are_counted_also_inside_a_transaction() -> Result<(), DbErr> {
-    let file = support::sqlite().await;
-    let mut db = file.connect().await;
-    let count = support::counting(&mut db);
-    db.query_one_raw(statement("SELECT 1")).await?;
-    assert_eq!(count.take(), 1);
-
-    let txn = db.begin().await?;
-    txn.query_one_raw(statement("SELECT 1")).await?;
-    txn.query_one_raw(statement("SELECT 2")).await?;
-    txn.commit().await?;
-    assert_eq!(count.take(), 2);
-    assert_eq!(count.take(), 0);
-    Ok(())
 }
 
 /// A Redis, a proxy before it, and a connection through it.

@@ -1,17 +1,15 @@
 //! What a behaviour test runs in: a database, a cache, and ways to look at and disturb both.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend, EntityTrait};
-use sea_orm_cache::store::{MemoryStore, Op, RedisOptions, RedisStore, Replies, Store, StoreError};
+use sea_orm_cache::store::{MemoryStore, RedisOptions, RedisStore, Store};
+use sea_orm_cache::testing::{Cost, FaultyStore, Meter, Watch};
 use sea_orm_cache::{Cache, CachedConnection, EntityStats};
-use tokio::sync::{Notify, Semaphore};
 
-use crate::entities;
-use crate::support::{self, Database, QueryCount, RedisServer};
+use crate::entities::{self, city};
+use crate::support::{self, Database, RedisServer};
 
 /// Which database.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +32,9 @@ pub struct World {
     /// The same database, past the cache and uncounted.
     pub raw: DatabaseConnection,
     pub cache: Cache,
-    pub queries: QueryCount,
-    pub store: Arc<Gated>,
+    pub meter: Meter,
+    pub store: Arc<FaultyStore>,
+    pub cities: Watch<city::Entity>,
     pub database: Database,
     pub redis: Option<RedisServer>,
 }
@@ -63,21 +62,23 @@ impl World {
                 (Arc::new(store), Some(server))
             }
         };
-        let store = Arc::new(Gated::new(store));
+        let store = FaultyStore::around(store);
         let cache = Cache::builder()
             .store(store.clone())
             .build()
             .await
             .expect("build the cache");
         let mut counted = database.connect().await;
-        let queries = support::counting(&mut counted);
+        let meter = Meter::new(&cache, &mut counted);
         let db = cache.attach(counted);
+        let cities = Watch::over([11, 12], &db).also(imagined());
         Self {
             db,
             raw,
             cache,
-            queries,
+            meter,
             store,
+            cities,
             database,
             redis,
         }
@@ -115,137 +116,38 @@ impl World {
 
     /// Runs `work` and tells what it cost.
     pub async fn cost<T>(&self, work: impl Future<Output = T>) -> (T, Cost) {
-        self.queries.take();
-        let before = self.cache.stats().round_trips;
-        let answer = work.await;
-        let cost = Cost {
-            statements: self.queries.take(),
-            round_trips: self.cache.stats().round_trips - before,
-        };
-        (answer, cost)
+        self.meter.cost(work).await
+    }
+
+    /// Reads the cities in every way that is watched, so that they are cached.
+    pub async fn warm(&self) {
+        self.assert_fresh("before").await;
+    }
+
+    /// Every cached read of the cities answers what the database holds.
+    pub async fn assert_fresh(&self, after: &str) {
+        let stale = self.cities.stale().await.unwrap();
+        assert!(stale.is_empty(), "{after}:\n{}", stale.join("\n"));
     }
 }
 
-/// What something cost, counted exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    pub statements: u64,
-    pub round_trips: u64,
+/// Rows that need not be there, but whose keys and index values are looked up.
+fn imagined() -> impl Iterator<Item = city::Model> {
+    let slugs = ["paris", "lyon", "rome", "atlantis", "oslo", "bern"];
+    (0..=9).map(move |number: u8| city::Model {
+        id: i64::from(number) + 1,
+        country_id: Some(10 * i64::from(number % 2 + 1)),
+        slug: slugs[usize::from(number) % slugs.len()].to_owned(),
+        name: String::new(),
+        rank: i32::from(number),
+    })
 }
 
+/// A cached read.
 pub const FREE: Cost = Cost {
     statements: 0,
     round_trips: 1,
 };
-
-/// Picks ops.
-type Which = fn(&Op) -> bool;
-
-/// A store whose batches can be held at a gate.
-pub struct Gated {
-    inner: Arc<dyn Store>,
-    gate: Mutex<Option<Arc<Gate>>>,
-    /// Every key that was fenced.
-    pub fenced: Mutex<BTreeSet<String>>,
-    /// Answers that fail instead.
-    failing: Mutex<Option<Which>>,
-}
-
-struct Gate {
-    stops: Which,
-    arrived: Notify,
-    open: Semaphore,
-}
-
-/// A closed gate. Opens when told, or dropped.
-pub struct Closed(Arc<Gate>);
-
-impl Closed {
-    /// Waits until a batch stands before the gate.
-    pub async fn arrived(&self) {
-        self.0.arrived.notified().await;
-    }
-
-    pub fn open(self) {}
-}
-
-impl Drop for Closed {
-    fn drop(&mut self) {
-        self.0.open.close();
-    }
-}
-
-impl Gated {
-    fn new(inner: Arc<dyn Store>) -> Self {
-        Self {
-            inner,
-            gate: Mutex::default(),
-            fenced: Mutex::default(),
-            failing: Mutex::default(),
-        }
-    }
-
-    /// From now on the first batch with such an op waits, and those after it as well.
-    pub fn close_before(&self, stops: Which) -> Closed {
-        let gate = Arc::new(Gate {
-            stops,
-            arrived: Notify::new(),
-            open: Semaphore::new(0),
-        });
-        *self.gate.lock().unwrap() = Some(gate.clone());
-        Closed(gate)
-    }
-
-    /// Batches with such an op fail from now on.
-    pub fn fail(&self, which: Which) {
-        *self.failing.lock().unwrap() = Some(which);
-    }
-
-    pub fn heal(&self) {
-        *self.failing.lock().unwrap() = None;
-    }
-
-    /// The keys fenced since this was last asked.
-    pub fn take_fenced(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.fenced.lock().unwrap())
-    }
-}
-
-impl fmt::Debug for Gated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-#[async_trait::async_trait]
-impl Store for Gated {
-    async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
-        let gate = self.gate.lock().unwrap().clone();
-        if let Some(gate) = gate.filter(|gate| batch.iter().any(gate.stops)) {
-            gate.arrived.notify_one();
-            // Closing the semaphore opens the gate.
-            let _ = gate.open.acquire().await;
-        }
-        if self
-            .failing
-            .lock()
-            .unwrap()
-            .is_some_and(|fails| batch.iter().any(fails))
-        {
-            return Err(StoreError::Unreachable("made to fail".to_owned()));
-        }
-        for op in &batch {
-            if let Op::Fence { key, .. } = op {
-                self.fenced.lock().unwrap().insert(key.to_string());
-            }
-        }
-        self.inner.run(batch).await
-    }
-
-    async fn refresh_root(&self) -> Result<(), StoreError> {
-        self.inner.refresh_root().await
-    }
-}
 
 /// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}.
 #[macro_export]

@@ -6,14 +6,15 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, IntoActiveModel,
-    ModelTrait, QueryFilter, QueryOrder, Statement, StreamTrait, TransactionTrait,
+    ModelTrait, QueryFilter, Statement, StreamTrait, TransactionTrait,
 };
 use sea_orm_cache::QueryCache;
+use sea_orm_cache::testing::Cost;
 
 use crate::entities::{city, city_tag, country, gadget_new, gadget_old, ledger, tag};
 use crate::on_all;
 use crate::reads::{city, paris, seed};
-use crate::world::{Cost, FREE, World};
+use crate::world::{FREE, World};
 
 on_all!(
     an_autocommit_write_costs_two_round_trips,
@@ -47,88 +48,6 @@ pub async fn name_of(id: i64, world: &World) -> String {
         .clone()
 }
 
-/// Reads what a write may make stale, so that it is cached; `warm` again afterwards must be fresh.
-async fn warm(world: &World) {
-    for _ in 0..2 {
-        for id in 1..=4 {
-            city::Entity::cached_get(id, &world.db).await.unwrap();
-        }
-        city::Entity::cached_all(&world.db).await.unwrap();
-        city::Entity::cached_find_by_country_id(10, &world.db)
-            .await
-            .unwrap();
-        city::Entity::cached_find_by_country_id(20, &world.db)
-            .await
-            .unwrap();
-        city::Entity::cached_find_by_rank(1, &world.db)
-            .await
-            .unwrap();
-        for slug in ["paris", "lyon", "rome", "atlantis"] {
-            city::Entity::cached_find_by_slug(slug, &world.db)
-                .await
-                .unwrap();
-        }
-    }
-}
-
-/// Every cached read of the table answers what the database holds.
-async fn assert_fresh(world: &World, after: &str) {
-    let rows = city::Entity::find()
-        .order_by_asc(city::Column::Id)
-        .all(&world.raw)
-        .await
-        .unwrap();
-    let cached = city::Entity::cached_all(&world.db).await.unwrap();
-    assert_eq!(
-        cached.iter().map(|row| (**row).clone()).collect::<Vec<_>>(),
-        rows,
-        "{after}: all"
-    );
-    for id in 1..=12 {
-        let row = city::Entity::cached_get(id, &world.db).await.unwrap();
-        assert_eq!(
-            row.as_deref(),
-            rows.iter().find(|row| row.id == id),
-            "{after}: row {id}"
-        );
-    }
-    for country in [10, 20] {
-        let cached = city::Entity::cached_find_by_country_id(country, &world.db)
-            .await
-            .unwrap();
-        let expected: Vec<_> = rows
-            .iter()
-            .filter(|row| row.country_id == Some(country))
-            .collect();
-        assert_eq!(
-            cached.iter().map(|row| &**row).collect::<Vec<_>>(),
-            expected,
-            "{after}: country {country}"
-        );
-    }
-    for rank in 0..=9 {
-        let cached = city::Entity::cached_find_by_rank(rank, &world.db)
-            .await
-            .unwrap();
-        let expected: Vec<_> = rows.iter().filter(|row| row.rank == rank).collect();
-        assert_eq!(
-            cached.iter().map(|row| &**row).collect::<Vec<_>>(),
-            expected,
-            "{after}: rank {rank}"
-        );
-    }
-    for slug in ["paris", "lyon", "rome", "atlantis", "oslo", "bern"] {
-        let cached = city::Entity::cached_find_by_slug(slug, &world.db)
-            .await
-            .unwrap();
-        assert_eq!(
-            cached.as_deref(),
-            rows.iter().find(|row| row.slug == slug),
-            "{after}: slug {slug}"
-        );
-    }
-}
-
 async fn active(id: i64, world: &World) -> city::ActiveModel {
     city::Entity::find_by_id(id)
         .one(&world.raw)
@@ -140,7 +59,7 @@ async fn active(id: i64, world: &World) -> city::ActiveModel {
 
 async fn an_autocommit_write_costs_two_round_trips(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let mut row = active(1, &world).await;
     row.name = Set("Paris!".to_owned());
     let (row, cost) = world.cost(row.update(&world.db)).await;
@@ -165,7 +84,7 @@ async fn an_autocommit_write_costs_two_round_trips(world: World) {
             round_trips: 0
         }
     );
-    assert_fresh(&world, "autocommit").await;
+    world.assert_fresh("autocommit").await;
 }
 
 async fn a_transaction_of_100_updates_costs_two_round_trips(world: World) {
@@ -236,7 +155,7 @@ async fn a_row_update_fences_the_row_the_list_and_its_new_index_values(world: Wo
 
 async fn commit_invalidates_but_rollback_does_not(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let txn = world.db.begin().await.unwrap();
     let mut row = active(1, &world).await;
     row.name = Set("rolled back".to_owned());
@@ -262,12 +181,12 @@ async fn commit_invalidates_but_rollback_does_not(world: World) {
     txn.commit().await.unwrap();
     assert!(!world.store.take_fenced().is_empty());
     assert_eq!(name_of(1, &world).await, "committed");
-    assert_fresh(&world, "commit").await;
+    world.assert_fresh("commit").await;
 }
 
 async fn savepoint_rollback_keeps_the_outer(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let txn = world.db.begin().await.unwrap();
     let mut row = active(1, &world).await;
     row.name = Set("outer".to_owned());
@@ -303,7 +222,7 @@ async fn savepoint_rollback_keeps_the_outer(world: World) {
         world.store.take_fenced(),
         BTreeSet::from(expected.map(str::to_owned))
     );
-    assert_fresh(&world, "savepoints").await;
+    world.assert_fresh("savepoints").await;
     assert_eq!(
         (name_of(1, &world).await, name_of(2, &world).await),
         ("outer".to_owned(), "LYON".to_owned())
@@ -312,7 +231,7 @@ async fn savepoint_rollback_keeps_the_outer(world: World) {
 
 async fn a_dropped_transaction_invalidates_nothing(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     world.store.take_fenced();
     let txn = world.db.begin().await.unwrap();
     city::Entity::delete_by_id(1).exec(&txn).await.unwrap();
@@ -335,10 +254,10 @@ async fn every_way_to_write_is_seen(world: World) {
     let mut way = 0;
     macro_rules! way {
         ($name:literal, $write:expr) => {{
-            warm(&world).await;
+            world.warm().await;
             $write.await.unwrap();
             way += 1;
-            assert_fresh(&world, $name).await;
+            world.assert_fresh($name).await;
         }};
     }
     let mut row = active(1, &world).await;
@@ -425,7 +344,7 @@ async fn raw_sql_is_seen(world: World) {
         "/* nothing here */ DELETE FROM city WHERE id = 4",
     ];
     for text in texts {
-        warm(&world).await;
+        world.warm().await;
         if text.contains(';') && world.backend() == DbBackend::MySql {
             for text in text.split_terminator(';') {
                 db.execute_unprepared(text).await.unwrap();
@@ -433,7 +352,7 @@ async fn raw_sql_is_seen(world: World) {
         } else {
             db.execute_unprepared(text).await.unwrap();
         }
-        assert_fresh(&world, text).await;
+        world.assert_fresh(text).await;
     }
     let text = format!("UPDATE city SET rank = 5 WHERE id = {mark}");
     let text = if world.backend() == DbBackend::MySql {
@@ -441,12 +360,12 @@ async fn raw_sql_is_seen(world: World) {
     } else {
         text
     };
-    warm(&world).await;
+    world.warm().await;
     world.store.take_fenced();
     let statement = Statement::from_sql_and_values(world.backend(), &text, [2.into()]);
     db.execute_raw(statement).await.unwrap();
     assert!(world.store.take_fenced().contains("soc:main:city:pk:2"));
-    assert_fresh(&world, &text).await;
+    world.assert_fresh(&text).await;
 }
 
 async fn raw_begin_and_commit_are_seen(world: World) {
@@ -457,7 +376,7 @@ async fn raw_begin_and_commit_are_seen(world: World) {
     let db = world
         .cache
         .attach(sea_orm::Database::connect(options).await.unwrap());
-    warm(&world).await;
+    world.warm().await;
     db.execute_unprepared("BEGIN").await.unwrap();
     db.execute_unprepared("UPDATE city SET name = 'by hand' WHERE id = 1")
         .await
@@ -467,7 +386,7 @@ async fn raw_begin_and_commit_are_seen(world: World) {
         assert_eq!(name_of(1, &world).await, "PARIS");
     }
     db.execute_unprepared("COMMIT").await.unwrap();
-    assert_fresh(&world, "BEGIN .. COMMIT").await;
+    world.assert_fresh("BEGIN .. COMMIT").await;
     assert_eq!(name_of(1, &world).await, "by hand");
 }
 
@@ -476,7 +395,7 @@ async fn streams_that_write_are_seen(world: World) {
     if world.backend() == DbBackend::MySql {
         // MariaDB's UPDATE returns no rows; its DELETE does.
         seed(&world).await;
-        warm(&world).await;
+        world.warm().await;
         let text = "DELETE FROM city WHERE country_id = 10 RETURNING id";
         let stream = world
             .db
@@ -487,7 +406,7 @@ async fn streams_that_write_are_seen(world: World) {
         return settled(&world, "stream").await;
     }
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let text = "UPDATE city SET name = 'streamed' WHERE country_id = 10 RETURNING id";
     let stream = world
         .db
@@ -505,17 +424,17 @@ async fn streams_that_write_are_seen(world: World) {
         .await
         .unwrap();
     txn.commit().await.unwrap();
-    assert_fresh(&world, "stream in a transaction").await;
+    world.assert_fresh("stream in a transaction").await;
 }
 
 /// A stream's fence stands until its settle, which is not waited for: both are fresh.
 async fn settled(world: &World, after: &str) {
-    assert_fresh(world, after).await;
+    world.assert_fresh(after).await;
 }
 
 async fn upserts_are_seen(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let row = || city::ActiveModel {
         name: Set("upserted".to_owned()),
         ..paris()
@@ -529,17 +448,17 @@ async fn upserts_are_seen(world: World) {
         .exec_without_returning(&world.db)
         .await
         .unwrap();
-    assert_fresh(&world, "on conflict update").await;
+    world.assert_fresh("on conflict update").await;
     assert_eq!(name_of(1, &world).await, "upserted");
-    warm(&world).await;
+    world.warm().await;
     let nothing = city::Entity::insert(city(1, Some(20), "elsewhere"))
         .on_conflict_do_nothing()
         .exec(&world.db)
         .await;
     nothing.unwrap();
-    assert_fresh(&world, "on conflict do nothing").await;
+    world.assert_fresh("on conflict do nothing").await;
     if world.backend() != DbBackend::Postgres {
-        warm(&world).await;
+        world.warm().await;
         let columns = if world.backend() == DbBackend::MySql {
             "`rank`"
         } else {
@@ -549,14 +468,14 @@ async fn upserts_are_seen(world: World) {
             "REPLACE INTO city (id, country_id, slug, name, {columns}) VALUES (9, 20, 'rome', 'new', 3)"
         );
         world.db.execute_unprepared(&text).await.unwrap();
-        assert_fresh(&world, "replace").await;
+        world.assert_fresh("replace").await;
         assert_eq!(city::Entity::cached_get(3, &world.db).await.unwrap(), None);
     }
 }
 
 async fn nested_active_models_are_seen(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     country::Entity::cached_all(&world.db).await.unwrap();
     let spain = country::ActiveModel::builder()
         .set_id(30)
@@ -583,12 +502,12 @@ async fn nested_active_models_are_seen(world: World) {
         country::Entity::cached_all(&world.db).await.unwrap().len(),
         3
     );
-    assert_fresh(&world, "nested insert").await;
+    world.assert_fresh("nested insert").await;
     let mut spain = spain.into_active_model();
     spain.name = Set("España".to_owned());
     spain.cities[0].name = Set("Villa".to_owned());
     let spain = spain.save(&world.db).await.unwrap();
-    assert_fresh(&world, "nested save").await;
+    world.assert_fresh("nested save").await;
     assert_eq!(name_of(11, &world).await, "Villa");
     assert_eq!(
         country::Entity::cached_get(30, &world.db)
@@ -599,7 +518,7 @@ async fn nested_active_models_are_seen(world: World) {
         "España"
     );
     spain.delete(&world.db).await.unwrap();
-    assert_fresh(&world, "nested delete").await;
+    world.assert_fresh("nested delete").await;
     assert_eq!(
         country::Entity::cached_get(30, &world.db).await.unwrap(),
         None
@@ -620,7 +539,7 @@ async fn cascades_are_seen(world: World) {
             tag_id: Set(1),
         }])
         .await;
-    warm(&world).await;
+    world.warm().await;
     assert!(
         city_tag::Entity::cached_get((1, 1), &world.db)
             .await
@@ -632,7 +551,7 @@ async fn cascades_are_seen(world: World) {
         .exec(&world.db)
         .await
         .unwrap();
-    assert_fresh(&world, "cascade").await;
+    world.assert_fresh("cascade").await;
     assert_eq!(city::Entity::cached_get(1, &world.db).await.unwrap(), None);
     assert_eq!(
         city_tag::Entity::cached_get((1, 1), &world.db)
@@ -644,7 +563,7 @@ async fn cascades_are_seen(world: World) {
 
 async fn a_changed_unique_column_is_found_under_its_new_value_only(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     // Two rows swap a unique value in one transaction.
     let txn = world.db.begin().await.unwrap();
     for (id, slug) in [(1, "x"), (2, "paris"), (1, "lyon")] {
@@ -670,7 +589,7 @@ async fn a_changed_unique_column_is_found_under_its_new_value_only(world: World)
 
 async fn a_row_leaves_one_list_and_joins_another(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     let mut row = active(1, &world).await;
     row.country_id = Set(Some(20));
     row.update(&world.db).await.unwrap();
@@ -689,7 +608,7 @@ async fn a_row_leaves_one_list_and_joins_another(world: World) {
 
 async fn an_index_column_set_by_default_or_expression_leaves_no_stale_list(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     for rank in [2, 7] {
         assert!(
             city::Entity::cached_find_by_rank(rank, &world.db)
@@ -724,24 +643,24 @@ async fn an_index_column_set_by_default_or_expression_leaves_no_stale_list(world
             .len(),
         1
     );
-    assert_fresh(&world, "default and expression").await;
+    world.assert_fresh("default and expression").await;
 }
 
 async fn a_primary_key_that_changes_is_seen(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     assert_eq!(city::Entity::cached_get(12, &world.db).await.unwrap(), None);
     world
         .db
         .execute_unprepared("UPDATE city SET id = 12 WHERE id = 1")
         .await
         .unwrap();
-    assert_fresh(&world, "new primary key").await;
+    world.assert_fresh("new primary key").await;
 }
 
 async fn closures_and_async_closures_commit_and_roll_back(world: World) {
     seed(&world).await;
-    warm(&world).await;
+    world.warm().await;
     world
         .db
         .transaction::<_, (), DbErr>(|txn| {
@@ -752,8 +671,8 @@ async fn closures_and_async_closures_commit_and_roll_back(world: World) {
         })
         .await
         .unwrap();
-    assert_fresh(&world, "closure").await;
-    warm(&world).await;
+    world.assert_fresh("closure").await;
+    world.warm().await;
     world.store.take_fenced();
     let refused = world
         .db
@@ -767,7 +686,7 @@ async fn closures_and_async_closures_commit_and_roll_back(world: World) {
         .await;
     refused.unwrap_err();
     assert!(world.store.take_fenced().is_empty());
-    assert_fresh(&world, "rolled back").await;
+    world.assert_fresh("rolled back").await;
     world
         .db
         .transaction_async(async |txn| {
@@ -778,7 +697,7 @@ async fn closures_and_async_closures_commit_and_roll_back(world: World) {
         })
         .await
         .unwrap();
-    assert_fresh(&world, "nested async closure").await;
+    world.assert_fresh("nested async closure").await;
 }
 
 async fn two_builds_share_keys_and_invalidate_each_other(world: World) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Token};
 
 /// The fields of one key. Each list is short: one item per build or per writer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     values: Vec<(Fingerprint, Bytes)>,
     leases: Vec<Lease>,
@@ -17,14 +17,14 @@ pub(super) struct Entry {
     expires: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lease {
     field: Fingerprint,
     token: Token,
     deadline: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fence {
     writer: Token,
     deadline: Instant,

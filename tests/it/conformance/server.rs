@@ -39,6 +39,15 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// A connection to it that the store does not know of.
     pub fn raw(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("a URL");

@@ -20,11 +20,8 @@ mod servers;
 use std::env;
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-
-use sea_orm::DatabaseConnection;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use proxy::Proxy;
 pub use servers::{Database, RedisServer};
@@ -47,27 +44,6 @@ pub async fn mariadb() -> Database {
 /// An empty SQLite database in a file, in WAL mode.
 pub async fn sqlite() -> Database {
     Database::sqlite().await
-}
-
-/// Counts the statements that `db` sends from now on. Those of its transactions too; `execute_unprepared` is not seen.
-pub fn counting(db: &mut DatabaseConnection) -> QueryCount {
-    let count = QueryCount(Arc::default());
-    let counter = Arc::clone(&count.0);
-    db.set_metric_callback(move |_| {
-        counter.fetch_add(1, Ordering::SeqCst);
-    });
-    count
-}
-
-/// How many statements were sent.
-#[derive(Clone, Debug)]
-pub struct QueryCount(Arc<AtomicU64>);
-
-impl QueryCount {
-    /// Those since the last take.
-    pub fn take(&self) -> u64 {
-        self.0.swap(0, Ordering::SeqCst)
-    }
 }
 
 /// The servers that the tests know.

@@ -1,7 +1,7 @@
 //! A network that can be broken: a TCP proxy in front of a server.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +17,7 @@ use super::free_port;
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
+    target: Arc<Mutex<String>>,
     weather: Arc<watch::Sender<Weather>>,
     accepting: JoinHandle<()>,
 }
@@ -34,12 +35,18 @@ struct Weather {
 impl Proxy {
     /// In front of `target` (`host:port`).
     pub async fn to(target: impl Into<String>) -> Self {
-        let (port, target) = (free_port(), target.into());
+        let (port, target) = (free_port(), Arc::new(Mutex::new(target.into())));
         let weather = Arc::new(watch::Sender::new(Weather::default()));
         let listener = listen(port).await.expect("a free port can be bound");
-        let accepting = tokio::spawn(accept(listener, port, target, Arc::clone(&weather)));
+        let accepting = tokio::spawn(accept(
+            listener,
+            port,
+            Arc::clone(&target),
+            Arc::clone(&weather),
+        ));
         Self {
             port,
+            target,
             weather,
             accepting,
         }
@@ -53,6 +60,12 @@ impl Proxy {
     /// Of a Redis behind the proxy.
     pub fn redis_url(&self) -> String {
         format!("redis://{}/", self.addr())
+    }
+
+    /// Ends all connections; new ones go to another server.
+    pub fn retarget(&self, target: impl Into<String>) {
+        *self.target.lock().unwrap() = target.into();
+        self.cut();
     }
 
     /// Holds back each piece of traffic, in both directions, for this long.
@@ -113,7 +126,7 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
 async fn accept(
     listener: TcpListener,
     port: u16,
-    target: String,
+    target: Arc<Mutex<String>>,
     weather: Arc<watch::Sender<Weather>>,
 ) {
     let mut listener = Some(listener);
@@ -134,7 +147,8 @@ async fn accept(
         tokio::select! {
             _ = changes.changed() => {}
             Ok((client, _)) = accepted => {
-                tokio::spawn(forward(client, target.clone(), weather.subscribe()));
+                let target = target.lock().unwrap().clone();
+                tokio::spawn(forward(client, target, weather.subscribe()));
             }
         }
     }
