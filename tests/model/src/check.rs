@@ -131,29 +131,56 @@ fn grouped(number: usize) -> String {
     out
 }
 
-/// Runs the checks that the command line asks for.
-///
-/// Arguments are filters, as libtest's; of its flags `--list` and `--exact` are known, and the
-/// others do nothing.
-pub fn run(checks: &[Check]) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let filters: Vec<&String> = arguments
-        .iter()
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
-    let asked = |name: &str| {
-        filters.is_empty()
-            || filters.iter().any(|filter| {
-                if has("--exact") {
-                    name == *filter
-                } else {
-                    name.contains(filter.as_str())
+/// What the command line asks for: filters and flags as libtest's.
+#[derive(Default)]
+struct Arguments {
+    filters: Vec<String>,
+    skipped: Vec<String>,
+    exact: bool,
+    list: bool,
+    ignored: bool,
+}
+
+impl Arguments {
+    /// Flags that are not known do nothing.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Self {
+        let mut asked = Self::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--exact" => asked.exact = true,
+                "--list" => asked.list = true,
+                "--ignored" => asked.ignored = true,
+                "--skip" => asked.skipped.extend(arguments.next()),
+                "--test-threads" | "--color" | "--format" | "--logfile" | "-Z" => {
+                    arguments.next();
                 }
-            })
-    };
-    let asked: Vec<&Check> = checks.iter().filter(|check| asked(&check.name)).collect();
-    if has("--list") {
+                flag if flag.starts_with('-') => {}
+                _ => asked.filters.push(argument),
+            }
+        }
+        asked
+    }
+
+    fn asks_for(&self, name: &str) -> bool {
+        let matches = |filter: &String| {
+            if self.exact {
+                name == filter
+            } else {
+                name.contains(filter.as_str())
+            }
+        };
+        let wanted = self.filters.is_empty() || self.filters.iter().any(matches);
+        // None of these checks is marked as ignored.
+        wanted && !self.skipped.iter().any(matches) && !self.ignored
+    }
+}
+
+/// Runs the checks that the command line asks for.
+pub fn run(checks: &[Check]) -> ExitCode {
+    let arguments = Arguments::parse(std::env::args().skip(1));
+    let asked = |check: &&Check| arguments.asks_for(&check.name);
+    let asked: Vec<&Check> = checks.iter().filter(asked).collect();
+    if arguments.list {
         for check in asked {
             println!("{}: test", check.name);
         }

@@ -2,9 +2,23 @@
 //!
 //! One row, the generation `rows` on which it depends, the root, and the database as one register
 //! of numbered versions. A step is one operation on one key of the store, one query or commit of
-//! the database, or one event: steps of different participants may come in any order.
+//! the database, or one event: steps of different participants may come in any order. Operations of
+//! one batch are steps of their own. Time is not modelled: what may expire does so at any moment.
 //!
-//! `CONSISTENCY.md` says what is promised, `src/fill.rs` and `src/cache.rs` how it is kept.
+//! | file | what it models |
+//! |---|---|
+//! | `store.rs` | the operations of `src/store/memory/entry.rs` and of the scripts in `src/store/lua` |
+//! | `reader.rs` | a read for one key: `src/fill.rs`, `src/flight.rs` |
+//! | `writer.rs` | a write: `Cache::guarded` in `src/cache.rs`, and the database |
+//! | `environment.rs` | evictions, expiry, restarts, connections |
+//! | `tiered/` | an in-process tier in front of the store, which is not written yet |
+//! | `guard.rs` | what a mutant lacks |
+//! | `configurations.rs` | who takes part in each check, and what may happen how often |
+//!
+//! Left out: requests to the store that fail or get lost, and with them the journal, the breaker and
+//! `strict`; index entries, lists and absent rows; values that become too old.
+//!
+//! `CONSISTENCY.md` says what is promised, and what the two assumptions in [`Guard`] mean.
 
 mod check;
 pub mod configurations;
