@@ -13,6 +13,7 @@ const fn writer(keys: &'static [Key]) -> WriterKind {
     WriterKind {
         keys,
         transaction: false,
+        process: 0,
     }
 }
 
@@ -20,6 +21,7 @@ const fn transaction(keys: &'static [Key]) -> WriterKind {
     WriterKind {
         keys,
         transaction: true,
+        process: 0,
     }
 }
 
@@ -38,6 +40,7 @@ const NOTHING: Config = Config {
     writer_crashes: 0,
     failures: false,
     evictions: 0,
+    outages: 0,
     restarts: 0,
     snapshots: 0,
     only_old_restarts: false,
@@ -175,8 +178,32 @@ pub const FAILURES: Config = Config {
     ..NOTHING
 };
 
+/// Requests of writers that fail, under `available`.
+pub const OUTAGES: Config = Config {
+    name: "outages",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
+    writers: &[
+        writer(ROW),
+        WriterKind {
+            process: 1,
+            ..writer(ROW)
+        },
+    ],
+    writer_crashes: 1,
+    outages: 2,
+    sights: &[
+        Sight::FenceUndelivered,
+        Sight::SettleUndelivered,
+        Sight::Bypassed,
+        Sight::Delivered,
+        Sight::CommitWithoutFence,
+        Sight::Hit,
+    ],
+    ..NOTHING
+};
+
 /// All of them.
-pub const ALL: [Config; 7] = [
+pub const ALL: [Config; 8] = [
     ROW_WRITES,
     BULK_WRITES,
     EVICTIONS,
@@ -184,6 +211,7 @@ pub const ALL: [Config; 7] = [
     TWO_BUILDS,
     TRANSACTIONS,
     FAILURES,
+    OUTAGES,
 ];
 
 const fn bounded(reads: u8) -> TieredReader {

@@ -24,6 +24,8 @@ pub enum Event {
     /// The store's server is restarted from its snapshot, or a replica that has stopped at it takes
     /// over.
     RestartOld,
+    /// A process delivers an invalidation that had failed.
+    Deliver(usize),
     /// A process connects to the store.
     Connect(usize),
     /// A process looks at the root again.
@@ -52,6 +54,9 @@ impl Protocol {
             }
         }
         for process in 0..config.processes() {
+            if state.journals[process] {
+                add(Event::Deliver(process));
+            }
             let root = state.roots[process];
             if !root.is_some() {
                 add(Event::Connect(process));
@@ -150,6 +155,7 @@ impl Protocol {
                     self.restart(state, old);
                 }
             }
+            Event::Deliver(process) => self.deliver(state, process),
             Event::Connect(process) => self.connect(state, process, Token::NONE),
             Event::RefreshRoot(process) => {
                 let kept = state.roots[process];
@@ -179,6 +185,16 @@ impl Protocol {
         for reader in 0..self.config.readers.len() {
             self.cut_off(state, reader);
         }
+    }
+
+    /// Settles for nobody: no fence is taken away.
+    fn deliver(&self, state: &mut State, process: usize) {
+        const NOBODY: usize = 7;
+        self.saw(Sight::Delivered);
+        state.used.deliveries += 1;
+        state.store.row.settle(NOBODY, self.rules());
+        state.journals[process] = false;
+        state.history.pay(process);
     }
 
     fn connect(&self, state: &mut State, process: usize, kept: Token) {

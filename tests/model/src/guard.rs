@@ -34,6 +34,10 @@ pub enum Guard {
     RootComparesRun,
     /// A reader waits for another's load only so long.
     WaitIsBounded,
+    /// An invalidation that could not be delivered is kept until it is.
+    Journal,
+    /// While it is kept, its process leaves the cache alone for its key.
+    Bypass,
     /// Assumption: a writer whose fence was lost before its commit does not die before it settles.
     LostFenceWriterLives,
     /// Assumption: what a dead writer had sent to the database ends before its fence expires.

@@ -15,8 +15,8 @@
 //! | `guard.rs` | what a mutant lacks |
 //! | `configurations.rs` | who takes part in each check, and what may happen how often |
 //!
-//! Left out: requests to the store that fail or get lost, and with them the journal, the breaker and
-//! `strict`; index entries, lists and absent rows; values that become too old.
+//! Left out: requests of readers that fail, the breaker, `strict`, and processes that end before
+//! they have delivered their journal; index entries, lists and absent rows.
 //!
 //! `CONSISTENCY.md` says what is promised, and what the two assumptions in [`Guard`] mean.
 

@@ -38,6 +38,8 @@ pub struct WriterKind {
     pub keys: &'static [Key],
     /// Whether it writes in a transaction.
     pub transaction: bool,
+    /// Its process.
+    pub process: usize,
 }
 
 /// Who takes part, and what may happen how often.
@@ -63,6 +65,8 @@ pub struct Config {
     pub failures: bool,
     /// How many keys are evicted.
     pub evictions: u8,
+    /// How many requests of writers fail, carried out or not; they are to have the row only.
+    pub outages: u8,
     /// How often the store is restarted.
     pub restarts: u8,
     /// How many snapshots are taken.
@@ -211,6 +215,7 @@ impl Model for Protocol {
             database: 0,
             readers: [Default::default(); READERS],
             writers: [Default::default(); WRITERS],
+            journals: Default::default(),
             used: Used::default(),
             history: History::default(),
         };
@@ -259,7 +264,8 @@ impl Model for Protocol {
 impl Protocol {
     /// While no write is under way, every value that somebody would accept is the database's.
     fn fresh_at_rest(&self, state: &State) -> bool {
-        if state.writers.iter().any(writer::Writer::is_active) {
+        let active = state.writers.iter().any(writer::Writer::is_active);
+        if active || state.journals.contains(&true) {
             return true;
         }
         let rows = state.store.rows.generation;

@@ -176,8 +176,14 @@ impl Protocol {
     }
 
     fn look_up(&self, state: &mut State, reader: usize) {
+        let process = self.process(reader);
         let value = state.store.row.values[self.build(reader)];
-        state.readers[reader].floor = state.history.floor();
+        state.readers[reader].floor = state.history.floor(process);
+        if state.journals[process] && self.rules().has(Guard::Bypass) {
+            self.saw(Sight::Bypassed);
+            state.readers[reader].phase = Phase::Direct;
+            return;
+        }
         if state.store.row.values.iter().all(Option::is_some) {
             self.saw(Sight::TwoBuilds);
         }

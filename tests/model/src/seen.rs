@@ -61,6 +61,14 @@ sights! {
     RestartedEmpty,
     /// The store was restarted from a snapshot older than its last contents.
     RestartedOld,
+    /// A fence did not arrive.
+    FenceUndelivered,
+    /// Settling did not arrive.
+    SettleUndelivered,
+    /// A read left the cache alone because of what its process could not deliver.
+    Bypassed,
+    /// What could not be delivered was.
+    Delivered,
     /// Two builds had values under one key.
     TwoBuilds,
 }

@@ -29,6 +29,8 @@ pub struct State {
     pub readers: [Reader; READERS],
     /// The writers.
     pub writers: [Writer; WRITERS],
+    /// For each process, whether it has an invalidation of the row to deliver.
+    pub journals: [bool; PROCESSES],
     /// What has happened to the environment.
     pub used: Used,
     /// What readers may rely on.
@@ -50,6 +52,10 @@ pub struct Used {
     pub reader_crashes: u8,
     /// Writers that died.
     pub writer_crashes: u8,
+    /// Requests of writers that failed.
+    pub outages: u8,
+    /// Deliveries of what had failed.
+    pub deliveries: u8,
 }
 
 impl Used {
@@ -62,6 +68,8 @@ impl Used {
             connects,
             reader_crashes,
             writer_crashes,
+            outages,
+            deliveries,
         } = self;
         [
             evictions,
@@ -70,6 +78,8 @@ impl Used {
             connects,
             reader_crashes,
             writer_crashes,
+            outages,
+            deliveries,
         ]
         .into_iter()
         .map(u32::from)
@@ -87,14 +97,19 @@ pub struct History {
     /// A bit for each version whose writer had lost its fence when it was committed, and has not
     /// acknowledged it yet: until it does, reads may go back behind that version.
     pub unfenced: u8,
+    /// For each process a bit for each version that it has acknowledged without having told the
+    /// others: neither its fence nor its settling had arrived.
+    pub owed: [u8; PROCESSES],
     /// Whether a read returned a version older than its floor.
     pub stale_read: bool,
 }
 
 impl History {
-    /// What a read that starts now must return, at least.
-    pub fn floor(&self) -> u8 {
-        self.acknowledged.max(self.returned)
+    /// What a read that starts now in this process must return, at least.
+    pub fn floor(&self, process: usize) -> u8 {
+        let owed = self.owed[process].checked_ilog2().unwrap_or(0);
+        // A bit of eight, so the cast loses nothing.
+        self.acknowledged.max(self.returned).max(owed as u8)
     }
 
     /// Notes that a read with this floor returned that version.
@@ -104,6 +119,14 @@ impl History {
             .rev()
             .find(|version| self.unfenced & 1 << version == 0);
         self.returned = self.returned.max(sure.unwrap_or(0));
+    }
+
+    /// Notes that the others have been told what a process owed them.
+    pub fn pay(&mut self, process: usize) {
+        let owed = std::mem::take(&mut self.owed[process]);
+        for version in (0..8).filter(|version| owed & 1 << version != 0) {
+            self.acknowledge(version);
+        }
     }
 
     /// Notes that the write of a version was acknowledged.

@@ -51,6 +51,8 @@ pub enum Step {
     Rollback,
     /// Fences the next key. After the last, the statement or COMMIT is sent.
     Fence,
+    /// The same, but the request fails, carried out or not.
+    FenceFails(bool),
     /// The database commits, and says so.
     Commit,
     /// The database refuses.
@@ -61,6 +63,8 @@ pub enum Step {
     LoseConnection,
     /// Settles the next key. After the last, the call returns.
     Settle,
+    /// The same, but the request fails, carried out or not.
+    SettleFails(bool),
     /// Dies.
     Crash,
     /// The database carries out what a writer had sent that waits no longer.
@@ -113,6 +117,15 @@ impl Protocol {
             Phase::Settling(_) | Phase::SettlingFailed(_) => add(Step::Settle),
             Phase::Done | Phase::Dead => {}
         }
+        if state.used.outages < self.config.outages {
+            for carried_out in [false, true] {
+                match this.phase {
+                    Phase::Idle => add(Step::FenceFails(carried_out)),
+                    Phase::Settling(_) => add(Step::SettleFails(carried_out)),
+                    _ => {}
+                }
+            }
+        }
         if this.pending {
             add(Step::LateCommit);
             add(Step::LateAbort);
@@ -141,6 +154,7 @@ impl Protocol {
                 state.writers[writer].phase = Phase::Done;
             }
             Step::Fence => self.fence(state, writer),
+            Step::FenceFails(carried_out) => self.fence_fails(state, writer, carried_out),
             Step::Commit => {
                 self.commit(state, writer);
                 self.answered(state, writer);
@@ -163,6 +177,7 @@ impl Protocol {
                 }
             }
             Step::Settle => self.settle(state, writer),
+            Step::SettleFails(carried_out) => self.settle_fails(state, writer, carried_out),
             Step::Crash => self.crash(state, writer),
             Step::LateCommit => {
                 self.saw(Sight::LateCommit);
@@ -242,6 +257,40 @@ impl Protocol {
 
     fn acknowledge(&self, state: &mut State, writer: usize) {
         self.returns(state, writer, Phase::Done);
+    }
+
+    /// The write goes on (`available`), and its process keeps what it could not deliver.
+    fn fence_fails(&self, state: &mut State, writer: usize, carried_out: bool) {
+        self.saw(Sight::FenceUndelivered);
+        if carried_out {
+            self.fence(state, writer);
+        } else {
+            state.writers[writer].phase = Phase::Sent;
+            state.writers[writer].lost = true;
+        }
+        self.journal(state, writer);
+    }
+
+    fn settle_fails(&self, state: &mut State, writer: usize, carried_out: bool) {
+        self.saw(Sight::SettleUndelivered);
+        self.journal(state, writer);
+        let Writer { version, lost, .. } = state.writers[writer];
+        if carried_out {
+            self.settle(state, writer);
+        } else if lost {
+            let process = self.config.writers[writer].process;
+            state.history.owed[process] |= 1 << version;
+            state.writers[writer].version = 0;
+            self.acknowledge(state, writer);
+        } else {
+            self.acknowledge(state, writer);
+        }
+    }
+
+    fn journal(&self, state: &mut State, writer: usize) {
+        state.used.outages += 1;
+        let process = self.config.writers[writer].process;
+        state.journals[process] |= self.rules().has(Guard::Journal);
     }
 
     /// The call returns. Also a failed one whose commit has happened: nobody may go back behind it.

@@ -84,6 +84,13 @@ const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
         BOTH,
     ),
     ("no run_id", of::SNAPSHOT, Guard::RootComparesRun, BOTH),
+    ("no journal", of::OUTAGES, Guard::Journal, REST),
+    (
+        "no bypass while the journal holds",
+        of::OUTAGES,
+        Guard::Bypass,
+        READS,
+    ),
     (
         "waits without end",
         of::ROW_WRITES,
