@@ -2,6 +2,7 @@
 
 mod conformance;
 mod entities;
+mod fuzz;
 mod hooks;
 mod outages;
 mod races;
