@@ -157,9 +157,11 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Every entity whose table is named in `tokens`, or all there are.
+    /// Every entity whose table is named in `tokens`, or all there are: where none is named, or what
+    /// runs is not in the text (`IF .. THEN CALL f()`).
     fn not_understood(&mut self, tokens: &[Token<'_>]) {
-        if !self.mentioned(tokens) {
+        let opaque = cursor::mentions(tokens, &["CALL", "EXEC", "EXECUTE"]);
+        if !self.mentioned(tokens) || opaque {
             self.found.everything();
         }
     }
@@ -358,6 +360,10 @@ impl<'a> Analyzer<'a> {
     fn schema(&mut self, verb: &str, tokens: &[Token<'_>]) -> Option<()> {
         let mentioned = self.mentioned(tokens);
         let mut cursor = Cursor::new(&tokens[1..], self.backend);
+        // `CREATE TABLE t AS EXECUTE p`: what was prepared may write in its CTEs.
+        if (tokens.windows(2)).any(|pair| pair[0].is("AS") && pair[1].is("EXECUTE")) {
+            self.found.everything();
+        }
         if matches!(verb, "ALTER" | "DROP") && self.reaches_far(cursor, mentioned) {
             self.found.everything();
         }
