@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) write_policy: WritePolicy,
     pub(crate) plain_transactions: PlainTransactions,
     pub(crate) only_linked_entities: bool,
+    pub(crate) max_value_bytes: usize,
 }
 
 impl Default for Settings {
@@ -31,6 +32,7 @@ impl Default for Settings {
             write_policy: WritePolicy::default(),
             plain_transactions: PlainTransactions::default(),
             only_linked_entities: false,
+            max_value_bytes: 1 << 20,
         }
     }
 }
@@ -148,6 +150,14 @@ impl CacheBuilder {
     /// invalidate the table's generations, in case another program caches it.
     pub fn only_linked_entities(mut self) -> Self {
         self.settings.only_linked_entities = true;
+        self
+    }
+
+    /// Does not cache a value (a row, a list of keys, a result) that takes more than this many bytes
+    /// as it is stored. Defaults to 1 MiB. Lower it where huge values delay other requests on the
+    /// connection to the cache or push small ones out of it; raise it for larger results.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_value_bytes = bytes;
         self
     }
 

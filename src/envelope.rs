@@ -52,6 +52,12 @@ pub(crate) fn dependencies_id(keys: &[Key]) -> u64 {
     crate::codec::stable_hash128(&text) as u64
 }
 
+/// Names the dependencies of the value under `key`, whose list is named `dependencies`: a value that
+/// somebody moved to another key is not that key's.
+pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {
+    dependencies ^ crate::codec::stable_hash128(key.as_str().as_bytes()) as u64
+}
+
 /// Wraps an encoded value.
 pub(crate) fn seal(
     seal: Token,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Envelope, Noted, dependencies_id, seal};
+use crate::envelope::{Envelope, Noted, dependencies_id, place_id, seal};
 use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
@@ -226,7 +226,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return stale;
         }
         let needs = self.needs(envelope.present);
-        if !envelope.is_valid(noted, self.id, needs, &request.asked) {
+        let id = place_id(self.id, &request.key);
+        if !envelope.is_valid(noted, id, needs, &request.asked) {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;
         }
@@ -524,14 +525,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
             });
             return None;
         }
-        Some(seal(
-            token,
-            noted,
-            self.id,
-            &self.requests[position].asked,
-            present,
-            &payload,
-        ))
+        let request = &self.requests[position];
+        let id = place_id(self.id, &request.key);
+        let bytes = seal(token, noted, id, &request.asked, present, &payload);
+        let most = self.cache.settings().max_value_bytes;
+        if bytes.len() > most {
+            let reason = format!(
+                "{} bytes are more than max_value_bytes, {most}",
+                bytes.len()
+            );
+            self.cache.emit(&Event::NotCached {
+                entity: self.shape.entity,
+                reason: &reason,
+            });
+            return None;
+        }
+        Some(bytes)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.
