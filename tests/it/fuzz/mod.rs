@@ -58,7 +58,7 @@ impl Bench {
         let session = sea_orm::Database::connect(options).await.expect("connect");
         let db = world.cache.attach(session);
         reseed(db.inner()).await;
-        let seed = rows(db.inner(), sql).await;
+        let seed = rows(db.inner(), sql, "the seed").await;
         let url = world.database.url();
         let schema = url.rsplit('/').next().unwrap_or_default().to_owned();
         Self {
@@ -99,12 +99,12 @@ impl Bench {
         let fenced = self.world.store.take_fenced();
         let after = match (&done, self.sql) {
             (Err(_), Sql::Postgres) if !alone => None,
-            _ => Some(rows(self.past(), self.sql).await),
+            _ => Some(rows(self.past(), self.sql, &case.sql).await),
         };
         // Where the statement has committed, there is nothing to roll back.
         let _ = self.past().execute_unprepared("ROLLBACK").await;
         if alone || after.as_ref().is_some_and(|after| *after != self.seed) {
-            self.restore().await;
+            self.restore(case).await;
         }
         match after {
             // A text of several statements may fail at its second.
@@ -113,8 +113,8 @@ impl Bench {
         }
     }
 
-    async fn restore(&self) {
-        if rows(self.past(), self.sql).await != self.seed {
+    async fn restore(&self, case: &Case) {
+        if rows(self.past(), self.sql, &case.sql).await != self.seed {
             reseed(self.past()).await;
         }
     }
@@ -192,7 +192,7 @@ async fn a_change_that_is_not_fenced_is_found() {
         "DELETE FROM country WHERE id = 2",
     ] {
         bench.past().execute_unprepared(sql).await.unwrap();
-        let after = rows(bench.past(), bench.sql).await;
+        let after = rows(bench.past(), bench.sql, sql).await;
         let needed = needed(&bench.seed, &after, bench.sql);
         assert!(needed.len() > 1, "{sql}: {needed:?}");
         reseed(bench.past()).await;

@@ -10,6 +10,9 @@ use crate::world::Sql;
 pub enum Kind {
     Int,
     Text,
+    /// In hex digits.
+    Bytes,
+    Uuid,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,23 @@ const fn text(name: &'static str, pool: &'static [&'static str]) -> Column {
     Column { name, kind, pool }
 }
 
+const fn bytes(name: &'static str, pool: &'static [&'static str]) -> Column {
+    let kind = Kind::Bytes;
+    Column { name, kind, pool }
+}
+
+const fn uuid(name: &'static str, pool: &'static [&'static str]) -> Column {
+    let kind = Kind::Uuid;
+    Column { name, kind, pool }
+}
+
+const BLOBS: &[&str] = &["61", "4141", "6100", "", "ff00aa", "5c"];
+const UUIDS: &[&str] = &[
+    "00000000000000000000000000000001",
+    "123456789abcdef0123456789abcde00",
+    "61626364616263646162636461626364",
+    "ffffffffffffffffffffffffffffffff",
+];
 const IDS: &[&str] = &["1", "2", "3", "4", "-1", "9"];
 const PARENTS: &[&str] = &["1", "2", "3", "2", "3", "8"];
 const SLUGS: &[&str] = &["a", "A", "b", "é", "e", "it's", "2", "new", "z \\", "a b"];
@@ -110,6 +130,20 @@ pub const TABLES: &[Table] = &[
         indexes: &[("product_and_amount", &[2, 3])],
         counts: false,
     },
+    Table {
+        name: "blob_store",
+        columns: &[bytes("id", BLOBS), int("size", IDS)],
+        key: &[0],
+        indexes: &[],
+        counts: false,
+    },
+    Table {
+        name: "document",
+        columns: &[uuid("id", UUIDS), text("title", NAMES)],
+        key: &[0],
+        indexes: &[],
+        counts: false,
+    },
 ];
 
 /// The rows that every statement finds.
@@ -120,6 +154,8 @@ const SEED: &[&str] = &[
     "DELETE FROM country",
     "DELETE FROM word",
     "DELETE FROM line",
+    "DELETE FROM blob_store",
+    "DELETE FROM document",
     "INSERT INTO country (id, iso2, name) VALUES (1, 'a', 'x'), (2, 'b', 'y'), (3, 'c', 'z'), (-1, 'd', '')",
     "INSERT INTO city (id, country_id, slug, name, rank) VALUES (1, 1, 'a', 'x', 1), (2, 2, 'b', 'y', 2), (3, NULL, 'c', 'x', 2), (4, 2, 'it''s', 'z', 3), (-1, 3, '2', '', -1)",
     "INSERT INTO tag (id, label) VALUES (1, 'x'), (2, 'y'), (3, 'x')",
@@ -133,6 +169,19 @@ pub async fn reseed(db: &DatabaseConnection) {
     for sql in SEED {
         db.execute_unprepared(sql).await.expect(sql);
     }
+    for (at, uuid) in UUIDS[..3].iter().enumerate() {
+        let blob = BLOBS[at];
+        let (blob, uuid) = match db.get_database_backend() {
+            DbBackend::Postgres => (format!("'\\x{blob}'"), format!("'{uuid}'")),
+            _ => (format!("x'{blob}'"), format!("x'{uuid}'")),
+        };
+        for sql in [
+            format!("INSERT INTO blob_store (id, size) VALUES ({blob}, {at})"),
+            format!("INSERT INTO document (id, title) VALUES ({uuid}, 'x')"),
+        ] {
+            db.execute_unprepared(&sql).await.expect(&sql);
+        }
+    }
     db.execute_unprepared("COMMIT").await.expect("a commit");
 }
 
@@ -142,8 +191,10 @@ type Row = Vec<Option<String>>;
 /// All rows, by table and key.
 pub type Rows = BTreeMap<(usize, Row), Row>;
 
-fn cell(name: &str, sql: Sql) -> String {
+fn cell(name: &str, kind: Kind, sql: Sql) -> String {
     match sql {
+        Sql::Postgres if kind == Kind::Bytes => format!("encode({name}, 'hex')"),
+        Sql::MariaDb if matches!(kind, Kind::Bytes | Kind::Uuid) => format!("HEX({name})"),
         Sql::Postgres => format!("{name}::text"),
         Sql::MariaDb => format!("CAST({name} AS CHAR)"),
         // Tells types apart.
@@ -154,8 +205,8 @@ fn cell(name: &str, sql: Sql) -> String {
 fn select(sql: Sql) -> String {
     let selects = TABLES.iter().enumerate().map(|(at, table)| {
         let cells = (0..5).map(|column| match table.columns.get(column) {
-            Some(column) => cell(column.name, sql),
-            None => cell("NULL", sql),
+            Some(column) => cell(column.name, column.kind, sql),
+            None => cell("NULL", Kind::Text, sql),
         });
         let cells: Vec<_> = cells.collect();
         format!("SELECT {at}, {} FROM {}", cells.join(", "), table.name)
@@ -163,13 +214,14 @@ fn select(sql: Sql) -> String {
     selects.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-pub async fn rows(db: &DatabaseConnection, sql: Sql) -> Rows {
+/// All rows, after `what`.
+pub async fn rows(db: &DatabaseConnection, sql: Sql, what: &str) -> Rows {
     let backend: DbBackend = db.get_database_backend();
     let statement = Statement::from_string(backend, select(sql));
     let all = db
         .query_all_raw(statement)
         .await
-        .expect("the tables can be read");
+        .unwrap_or_else(|error| panic!("after {what}: {error}"));
     let rows = all.iter().map(|row| {
         let table = match row.try_get_by_index::<i32>(0) {
             Ok(at) => i64::from(at),
@@ -201,6 +253,11 @@ fn named(kind: Kind, cell: Option<&String>, sql: Sql) -> Option<String> {
     let cell = cell?.as_str();
     match (kind, sql) {
         (Kind::Int, _) => cell.parse::<i64>().ok().map(|n| n.to_string()),
+        (Kind::Bytes | Kind::Uuid, Sql::Sqlite) => {
+            let hex = cell.strip_prefix("X'")?.strip_suffix('\'')?;
+            Some(hex_key(kind, hex))
+        }
+        (Kind::Bytes | Kind::Uuid, _) => Some(hex_key(kind, cell)),
         (Kind::Text, Sql::Postgres) => (!cell.ends_with(' ')).then(|| escape(cell)),
         (Kind::Text, Sql::MariaDb) => folded(cell),
         (Kind::Text, Sql::Sqlite) => {
@@ -208,6 +265,22 @@ fn named(kind: Kind, cell: Option<&String>, sql: Sql) -> Option<String> {
             folded(&text.replace("''", "'"))
         }
     }
+}
+
+fn hex_key(kind: Kind, hex: &str) -> String {
+    let hex = hex.replace('-', "").to_lowercase();
+    let bytes: Vec<&str> = (0..hex.len())
+        .step_by(2)
+        .map(|at| &hex[at..at + 2])
+        .collect();
+    let end = match kind {
+        Kind::Bytes => bytes
+            .iter()
+            .rposition(|byte| *byte != "00")
+            .map_or(0, |last| last + 1),
+        _ => bytes.len(),
+    };
+    bytes[..end].concat()
 }
 
 fn folded(text: &str) -> Option<String> {

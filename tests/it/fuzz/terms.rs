@@ -1,7 +1,7 @@
 //! Values and conditions, in all the ways to write them.
 
 use fastrand::Rng;
-use sea_orm::prelude::Decimal;
+use sea_orm::prelude::{Decimal, Uuid};
 use sea_orm::sea_query::Value;
 
 use super::tables::{Column, Kind, Table};
@@ -100,14 +100,86 @@ impl Writer {
     /// A value of the column's type.
     pub fn value(&mut self, column: &Column) -> String {
         let text = self.pick(column.pool);
-        match column.kind {
+        // Of another type, now and then.
+        let kind = match !self.plain && self.one_in(20) {
+            true => self.pick(&[Kind::Int, Kind::Text]),
+            false => column.kind,
+        };
+        match kind {
             Kind::Int => self.int(text),
             Kind::Text => self.text(text),
+            Kind::Bytes => self.bytes(text),
+            Kind::Uuid => self.uuid(text),
+        }
+    }
+
+    fn bytes(&mut self, hex: &str) -> String {
+        if self.binds && self.one_in(2) {
+            return self.bind(unhex(hex).into());
+        }
+        let mut ways = match self.sql {
+            Sql::Postgres => vec![
+                format!("'\\x{hex}'::bytea"),
+                format!("'\\x{hex}'"),
+                "'a'".to_owned(),
+            ],
+            _ => vec![
+                format!("x'{hex}'"),
+                format!("X'{hex}'"),
+                "'a'".to_owned(),
+                "'AA'".to_owned(),
+            ],
+        };
+        if self.is(Sql::MariaDb) && !hex.is_empty() {
+            ways.extend([
+                format!("0x{hex}"),
+                format!("UNHEX('{hex}')"),
+                format!("_binary x'{hex}'"),
+            ]);
+        }
+        self.pick(&ways)
+    }
+
+    fn uuid(&mut self, hex: &str) -> String {
+        let uuid = Uuid::parse_str(hex).expect("a uuid");
+        let bytes = unhex(hex);
+        if self.binds && self.one_in(2) {
+            let ways = [
+                uuid.into(),
+                uuid.into(),
+                bytes.into(),
+                Value::from(uuid.to_string()),
+            ];
+            let way = self.pick(&ways);
+            return self.bind(way);
+        }
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        match self.sql {
+            Sql::Postgres => {
+                let upper = uuid.to_string().to_uppercase();
+                let ways = [
+                    format!("'{uuid}'"),
+                    format!("'{hex}'"),
+                    format!("'{{{upper}}}'"),
+                    format!("'{uuid}'::uuid"),
+                    format!("uuid '{upper}'"),
+                ];
+                self.pick(&ways)
+            }
+            _ => {
+                let ways = [
+                    format!("x'{hex}'"),
+                    format!("x'{hex}'"),
+                    format!("'{}'", text.escape_default()),
+                ];
+                self.pick(&ways)
+            }
         }
     }
 
     fn int(&mut self, digits: &str) -> String {
-        let n: i64 = digits.parse().expect("a number");
+        let n: i64 = digits.parse().unwrap_or(1);
+        let digits = &n.to_string();
         if self.binds && self.one_in(2) {
             return self.bound_int(n);
         }
@@ -278,6 +350,11 @@ impl Writer {
             _ => format!("'{text}'"),
         }
     }
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits");
+    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 fn inner(text: &str) -> String {
