@@ -41,6 +41,9 @@ const OBJECTS: &[&str] = &[
     "EXTENSION",
 ];
 
+/// Past this many changes in parentheses a statement is not looked into: each is read to its end.
+const MOST_NESTED: usize = 100;
+
 /// What an insert or update does about a row that is in its way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Conflict {
@@ -226,15 +229,21 @@ impl<'a> Analyzer<'a> {
 
     /// Changes in parentheses: CTEs, and what `COPY (...)` runs.
     fn nested(&mut self, tokens: &[Token<'_>]) {
+        let mut count = 0;
         for (at, pair) in tokens.windows(3).enumerate() {
             let [open, word, next] = pair else { continue };
-            if open.kind != Kind::Symbol(b'(') || word.kind != Kind::Word {
+            let changes = word.is_any(CHANGES) && next.is_name(self.backend);
+            if open.kind != Kind::Symbol(b'(') || !(changes || word.is("WITH")) {
                 continue;
             }
-            let inner = || cursor::group(&tokens[at..]).unwrap_or(&tokens[at + 1..]);
-            if word.is_any(CHANGES) && next.is_name(self.backend) {
-                self.statement(inner());
-            } else if word.is("WITH") && self.with(inner()).is_none() {
+            count += 1;
+            if count > MOST_NESTED {
+                return self.found.everything();
+            }
+            let inner = cursor::group(&tokens[at..]).unwrap_or(&tokens[at + 1..]);
+            if changes {
+                self.statement(inner);
+            } else if self.with(inner).is_none() {
                 self.not_understood(tokens);
             }
         }
