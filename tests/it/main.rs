@@ -4,6 +4,7 @@ mod conformance;
 mod entities;
 mod fuzz;
 mod hooks;
+mod hostile;
 mod outages;
 mod races;
 mod reads;
