@@ -5,6 +5,7 @@
 mod statements;
 mod tables;
 mod terms;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -55,6 +56,7 @@ impl Bench {
         }
         let mut options = ConnectOptions::new(url);
         options.max_connections(1).sqlx_logging(false);
+        options.idle_timeout(None).max_lifetime(None);
         let session = sea_orm::Database::connect(options).await.expect("connect");
         let db = world.cache.attach(session);
         reseed(db.inner()).await;

@@ -159,6 +159,7 @@ async fn patient(world: &World, cache: &Cache) -> CachedConnection {
     options
         .acquire_timeout(Duration::from_secs(60))
         .sqlx_logging(false);
+    options.idle_timeout(None).max_lifetime(None);
     cache.attach(Database::connect(options).await.unwrap())
 }
 
