@@ -472,6 +472,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let (lease, noted) = self.leases.remove(&position)?;
         let noted = noted?;
         let landed = Landed {
+            key: self.requests[position].key.clone(),
             noted: noted.clone(),
             asked: self.requests[position].asked.clone(),
             value: value.clone(),
@@ -600,8 +601,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let Ok(Ok(landed)) = tokio::time::timeout_at(deadline, lands).await else {
             return false;
         };
-        let asked = &self.requests[position].asked;
-        let same = |landed: &Landed| landed.noted == noted && landed.asked == *asked;
+        let Request { key, asked, .. } = &self.requests[position];
+        let same =
+            |landed: &Landed| landed.key == *key && landed.noted == noted && landed.asked == *asked;
         let value = landed.clone().filter(same);
         let Some(value) = value.and_then(|landed| landed.value.downcast::<P>().ok()) else {
             return false;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use redis::Value;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, PaginatorTrait};
+use sea_orm_cache::store::Op;
 use sea_orm_cache::{Cache, CachedConnection, Event, QueryCache};
 
 use crate::entities::city;
@@ -298,6 +299,32 @@ async fn damaged_bytes_of_every_kind_of_value_are_misses_and_heal() {
     }
     assert!(tried >= 300, "{tried}");
     assert!(victim.corrupt.lock().unwrap().len() > tried / 3);
+}
+
+#[tokio::test]
+async fn a_load_whose_lease_was_moved_to_another_key_is_not_joined() {
+    let victim = Victim::new().await;
+    let get = |id: i64| {
+        let db = victim.db.clone();
+        tokio::spawn(async move { city::Entity::cached_get(id, &db).await.unwrap().unwrap() })
+    };
+    let gate = victim
+        .world
+        .store
+        .close_before(|op| matches!(op, Op::Fill { .. }));
+    let first = get(1);
+    gate.arrived().await;
+    victim
+        .redis(&[b"RENAME", b"soc:main:city:pk:1", b"soc:main:city:pk:2"])
+        .await;
+    let before = victim.cache.stats().round_trips;
+    let second = get(2);
+    // It has met the lease, and asked again, or it has been answered.
+    while victim.cache.stats().round_trips < before + 4 && !second.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    assert_eq!((first.await.unwrap().id, second.await.unwrap().id), (1, 2));
 }
 
 #[tokio::test]
