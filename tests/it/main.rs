@@ -3,7 +3,9 @@
 mod conformance;
 mod entities;
 mod faults;
+mod fuzz;
 mod hooks;
+mod hostile;
 mod kit;
 mod outages;
 mod races;
