@@ -1,6 +1,5 @@
 //! Huge rows, long lists, long texts.
 
-use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -121,10 +120,7 @@ async fn run(world: &World, sql: Sql, verb: &str, count: i64, bound: bool) {
     let statement = Statement::from_sql_and_values(world.backend(), text, values);
     world.db.execute_raw(statement).await.unwrap();
     let (time, fenced) = (started.elapsed(), world.store.take_fenced());
-    let _ = writeln!(
-        io::stderr(),
-        "{sql:?}: {verb}, {count} ids, bound: {bound}: {time:.1?}"
-    );
+    println!("{sql:?}: {verb}, {count} ids, bound: {bound}: {time:.1?}");
     let exact = fenced
         .iter()
         .filter(|key| key.contains(":city:pk:"))
