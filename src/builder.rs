@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) only_linked_entities: bool,
     pub(crate) max_loads: usize,
     pub(crate) load_wait: Duration,
+    pub(crate) max_value_bytes: usize,
 }
 
 impl Default for Settings {
@@ -35,6 +36,7 @@ impl Default for Settings {
             only_linked_entities: false,
             max_loads: 64,
             load_wait: Duration::from_secs(5),
+            max_value_bytes: 1 << 20,
         }
     }
 }
@@ -168,6 +170,14 @@ impl CacheBuilder {
     /// invalidate the table's generations, in case another program caches it.
     pub fn only_linked_entities(mut self) -> Self {
         self.settings.only_linked_entities = true;
+        self
+    }
+
+    /// Does not cache a value (a row, a list of keys, a result) that takes more than this many bytes
+    /// as it is stored. Defaults to 1 MiB. Lower it where huge values delay other requests on the
+    /// connection to the cache or push small ones out of it; raise it for larger results.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_value_bytes = bytes;
         self
     }
 

@@ -52,6 +52,12 @@ pub(crate) fn dependencies_id(keys: &[Key]) -> u64 {
     crate::codec::stable_hash128(&text) as u64
 }
 
+/// Names the dependencies of the value under `key`, whose list is named `dependencies`: a value that
+/// somebody moved to another key is not that key's.
+pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {
+    dependencies ^ crate::codec::stable_hash128(key.as_str().as_bytes()) as u64
+}
+
 /// Wraps an encoded value.
 pub(crate) fn seal(
     seal: Token,
@@ -138,4 +144,153 @@ fn number(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
 fn sized<'a>(reader: &mut Reader<'a>, unit: usize) -> Result<&'a [u8], CodecError> {
     let count = usize::try_from(reader.varint()?).map_err(|_| CodecError::Truncated)?;
     reader.take(count.checked_mul(unit).ok_or(CodecError::Truncated)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(n: u64) -> Token {
+        Token::new(n).unwrap()
+    }
+
+    fn noted() -> Noted {
+        Noted {
+            root: token(7),
+            generations: vec![Some(token(8)), None],
+        }
+    }
+
+    fn key(text: &str) -> Key {
+        text.to_owned().into()
+    }
+
+    fn sealed() -> Bytes {
+        seal(token(1), &noted(), 5, b"asked", true, b"payload")
+    }
+
+    fn answers(bytes: &[u8]) -> bool {
+        Envelope::open(bytes).is_ok_and(|envelope| envelope.is_valid(&noted(), 5, 1, b"asked"))
+    }
+
+    #[test]
+    fn an_envelope_answers_what_it_was_sealed_for_and_nothing_else() {
+        let bytes = sealed();
+        let envelope = Envelope::open(&bytes).unwrap();
+        assert_eq!(
+            (envelope.seal, envelope.present, envelope.payload),
+            (1, true, &b"payload"[..])
+        );
+        let valid = |noted: &Noted, id, n, asked: &[u8]| envelope.is_valid(noted, id, n, asked);
+        assert!(valid(&noted(), 5, 1, b"asked"));
+        assert!(!valid(&noted(), 6, 1, b"asked"));
+        assert!(!valid(&noted(), 5, 1, b"Asked"));
+        assert!(
+            !valid(&noted(), 5, 2, b"asked"),
+            "its second generation did not stand"
+        );
+        assert!(!valid(
+            &Noted {
+                root: token(8),
+                ..noted()
+            },
+            5,
+            1,
+            b"asked"
+        ));
+        for generations in [vec![], vec![None, None], vec![Some(token(9)), None]] {
+            assert!(!valid(
+                &Noted {
+                    generations,
+                    ..noted()
+                },
+                5,
+                1,
+                b"asked"
+            ));
+        }
+        // More generations than it was sealed with.
+        let three = Noted {
+            generations: vec![Some(token(8)); 3],
+            ..noted()
+        };
+        assert!(!valid(&three, 5, 3, b"asked"));
+    }
+
+    #[test]
+    fn the_same_dependencies_under_another_key_are_others() {
+        let (a, b) = (key("soc:main:city:pk:1"), key("soc:main:city:pk:2"));
+        assert_ne!(place_id(5, &a), place_id(5, &b));
+        assert_ne!(place_id(5, &a), place_id(6, &a));
+    }
+
+    #[test]
+    fn claims_of_more_than_there_is_are_errors() {
+        let bytes = sealed();
+        // Behind seal, root, dependencies and kind: how many generations.
+        for claim in [6u64, 1 << 60, 1 << 61, u64::MAX / 8 + 1, u64::MAX] {
+            let mut claims = bytes[..25].to_vec();
+            put_varint(&mut claims, claim);
+            claims.extend_from_slice(&bytes[26..]);
+            assert_eq!(
+                Envelope::open(&claims).unwrap_err(),
+                CodecError::Truncated,
+                "{claim}"
+            );
+        }
+        for claim in [100u64, 1 << 60, u64::MAX] {
+            let mut claims = bytes[..42].to_vec();
+            put_varint(&mut claims, claim);
+            claims.extend_from_slice(&bytes[43..]);
+            assert_eq!(
+                Envelope::open(&claims).unwrap_err(),
+                CodecError::Truncated,
+                "{claim}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_envelope_cut_short_is_none_and_one_with_a_changed_bit_is_another() {
+        let bytes = sealed();
+        let header = bytes.len() - b"payload".len();
+        for end in 0..header {
+            assert!(Envelope::open(&bytes[..end]).is_err(), "{end}");
+        }
+        for bit in 64..header * 8 {
+            // Its second generation, which does not count here.
+            if (34..42).contains(&(bit / 8)) {
+                continue;
+            }
+            let mut changed = bytes.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let absent = Envelope::open(&changed).is_ok_and(|envelope| !envelope.present);
+            assert!(!answers(&changed) || absent, "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_answer_nothing(bytes: Vec<u8>) {
+            prop_assert!(!answers(&bytes));
+        }
+
+        #[test]
+        fn what_is_sealed_is_opened(
+            generations in proptest::collection::vec(proptest::option::of(1u64..), 0..5),
+            asked: Vec<u8>,
+            payload: Vec<u8>,
+            present: bool,
+        ) {
+            let generations = generations.iter().map(|n| n.and_then(Token::new)).collect();
+            let noted = Noted { generations, ..noted() };
+            let bytes = seal(token(1), &noted, 5, &asked, present, &payload);
+            let envelope = Envelope::open(&bytes).unwrap();
+            prop_assert_eq!((envelope.payload, envelope.present), (&payload[..], present));
+            let stand = noted.generations.iter().take_while(|g| g.is_some()).count();
+            prop_assert!(envelope.is_valid(&noted, 5, stand, &asked));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Envelope, Noted, dependencies_id, seal};
+use crate::envelope::{Envelope, Noted, dependencies_id, place_id, seal};
 use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
@@ -226,7 +226,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return stale;
         }
         let needs = self.needs(envelope.present);
-        if !envelope.is_valid(noted, self.id, needs, &request.asked) {
+        let id = place_id(self.id, &request.key);
+        if !envelope.is_valid(noted, id, needs, &request.asked) {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;
         }
@@ -470,6 +471,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let (lease, noted) = self.leases.remove(&position)?;
         let noted = noted?;
         let landed = Landed {
+            key: self.requests[position].key.clone(),
             noted: noted.clone(),
             asked: self.requests[position].asked.clone(),
             value: value.clone(),
@@ -523,14 +525,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
             });
             return None;
         }
-        Some(seal(
-            token,
-            noted,
-            self.id,
-            &self.requests[position].asked,
-            present,
-            &payload,
-        ))
+        let request = &self.requests[position];
+        let id = place_id(self.id, &request.key);
+        let bytes = seal(token, noted, id, &request.asked, present, &payload);
+        let most = self.cache.settings().max_value_bytes;
+        if bytes.len() > most {
+            let reason = format!(
+                "{} bytes are more than max_value_bytes, {most}",
+                bytes.len()
+            );
+            self.cache.emit(&Event::NotCached {
+                entity: self.shape.entity,
+                reason: &reason,
+            });
+            return None;
+        }
+        Some(bytes)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.
@@ -590,8 +600,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let Ok(Ok(landed)) = tokio::time::timeout_at(deadline, lands).await else {
             return false;
         };
-        let asked = &self.requests[position].asked;
-        let same = |landed: &Landed| landed.noted == noted && landed.asked == *asked;
+        let Request { key, asked, .. } = &self.requests[position];
+        let same =
+            |landed: &Landed| landed.key == *key && landed.noted == noted && landed.asked == *asked;
         let value = landed.clone().filter(same);
         let Some(value) = value.and_then(|landed| landed.value.downcast::<P>().ok()) else {
             return false;

@@ -18,6 +18,8 @@ pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>
 /// A finished load.
 #[derive(Clone, Debug)]
 pub(crate) struct Landed {
+    /// Somebody else may have moved the lease to another key.
+    pub(crate) key: Key,
     pub(crate) noted: Arc<Noted>,
     /// As in [`Request`](crate::fill::Request): the lease is the key's, which may stand for other values as well.
     pub(crate) asked: Vec<u8>,

@@ -428,4 +428,152 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn values_that_share_a_part_are_ones_that_a_database_may_call_equal(
+        a in proptest::collection::vec(value(), 1..4),
+        b in proptest::collection::vec(value(), 1..4),
+    ) {
+        for backend in BACKENDS {
+            for kind in KINDS {
+                let of = |values: &[Value]| KeyPart::of(values.iter().map(|_| kind), values, backend);
+                if let (Some(x), Some(y)) = (of(&a), of(&b)) {
+                    let equal = a.len() == b.len()
+                        && a.iter().zip(&b).all(|(a, b)| same(kind, a, b, backend));
+                    prop_assert_eq!(x == y, equal, "{:?} {:?} {:?}", kind, a, b);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn near_texts_and_bytes_share_a_part_only_where_they_may_be_equal(
+        a in "[aA\0 :,%{}*é]{0,4}",
+        b in "[aA\0 :,%{}*é]{0,4}",
+    ) {
+        for backend in BACKENDS {
+            for kind in [ColumnKind::Text, ColumnKind::Char, ColumnKind::CiText, ColumnKind::Bytes] {
+                let value = |text: &str| match kind {
+                    ColumnKind::Bytes => Value::from(text.as_bytes().to_vec()),
+                    _ => text.into(),
+                };
+                let (a, b) = (value(&a), value(&b));
+                if let (Some(x), Some(y)) = (part(kind, a.clone(), backend), part(kind, b.clone(), backend)) {
+                    prop_assert_eq!(x == y, same(kind, &a, &b, backend), "{:?} {:?} {:?}", kind, a, b);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_can_imitate_another(a in names(), b in names()) {
+        for ((key, means), (other, other_means)) in named_keys(&a).iter().zip(&named_keys(&b)) {
+            let plain = |c: char| c.is_ascii_graphic() && !"{}*?[]\\\"'".contains(c);
+            prop_assert!(key.as_str().chars().all(plain), "{}", key);
+            prop_assert_eq!(key == other, means == other_means, "{} {}", key, other);
+        }
+        let keys: std::collections::BTreeSet<_> = named_keys(&a).into_iter().map(|(key, _)| key).collect();
+        prop_assert_eq!(keys.len(), 7);
+    }
+}
+
+/// Prefix, label, tenant, entity and index.
+type Names = (String, String, Option<String>, String, String);
+
+fn names() -> impl Strategy<Value = Names> {
+    let name = || "[:@a.%\0*é]{0,2}";
+    (name(), name(), proptest::option::of(name()), name(), name())
+}
+
+/// A key of each kind, and the names that it stands for.
+fn named_keys((prefix, label, tenant, entity, index): &Names) -> Vec<(Key, String)> {
+    let space = KeySpace::new(prefix, label);
+    let space = tenant
+        .as_ref()
+        .map_or(space.clone(), |tenant| space.scoped(tenant));
+    let part = KeyPart::of([ColumnKind::Text], [&"x".into()], DbBackend::Postgres).unwrap();
+    let means = format!("{:?}", (prefix, label, tenant, entity));
+    let generation = |generation| (space.generation(entity, generation), means.clone());
+    vec![
+        generation(Generation::Rows),
+        generation(Generation::Index),
+        generation(Generation::List),
+        (space.row(entity, &part), means.clone()),
+        (
+            space.index(entity, index, &part),
+            format!("{means} {index:?}"),
+        ),
+        (space.query(entity, "all", 7), means.clone()),
+        (tag_key(prefix, entity), format!("{:?}", (prefix, entity))),
+    ]
+}
+
+/// Whether a database may call the values of such a column equal.
+fn same(kind: ColumnKind, a: &Value, b: &Value, backend: DbBackend) -> bool {
+    match kind {
+        ColumnKind::Integer | ColumnKind::Decimal => number(a) == number(b),
+        ColumnKind::Text | ColumnKind::Char | ColumnKind::CiText => {
+            let fold = |value: &Value| {
+                let text = match value {
+                    Value::String(Some(text)) => text.clone(),
+                    Value::Char(Some(c)) => c.to_string(),
+                    Value::Enum(OptionEnum::Some(value)) => value.value.to_string(),
+                    other => panic!("{other:?} is no text"),
+                };
+                let pads = backend != DbBackend::Postgres || kind == ColumnKind::Char;
+                let folds = backend != DbBackend::Postgres || kind == ColumnKind::CiText;
+                let text = if pads {
+                    text.trim_end_matches(' ').to_owned()
+                } else {
+                    text
+                };
+                if folds { text.to_lowercase() } else { text }
+            };
+            fold(a) == fold(b)
+        }
+        ColumnKind::Bytes | ColumnKind::Uuid => {
+            let bytes = |value: &Value| match value {
+                Value::Bytes(Some(bytes)) => bytes.clone(),
+                Value::Uuid(Some(uuid)) => uuid.as_bytes().to_vec(),
+                Value::String(Some(text)) => text.parse::<Uuid>().unwrap().as_bytes().to_vec(),
+                other => panic!("{other:?} is no bytes"),
+            };
+            let trim = |mut bytes: Vec<u8>| {
+                while kind == ColumnKind::Bytes && bytes.last() == Some(&0) {
+                    bytes.pop();
+                }
+                bytes
+            };
+            trim(bytes(a)) == trim(bytes(b))
+        }
+        ColumnKind::Date => a == b,
+        ColumnKind::Other => panic!("it has no key"),
+    }
+}
+
+/// A whole number, whatever its type.
+fn number(value: &Value) -> i128 {
+    match value {
+        Value::BigInt(Some(n)) => i128::from(*n),
+        Value::Double(Some(x)) => *x as i128,
+        Value::Decimal(Some(d)) => d.trunc().mantissa(),
+        Value::String(Some(text)) => text.parse().unwrap(),
+        other => panic!("{other:?} is no whole number"),
+    }
+}
+
+#[test]
+fn texts_around_the_longest_are_keyed_by_their_escaped_length() {
+    let keyed = |text: String| part(ColumnKind::Text, text, DbBackend::Postgres).is_some();
+    assert!(keyed("x".repeat(1_024)) && !keyed("x".repeat(1_025)));
+    // Two bytes are six letters.
+    assert!(keyed("é".repeat(170)) && !keyed("é".repeat(171)));
+    assert!(keyed("日".repeat(113)) && !keyed("日".repeat(114)));
+    assert!(keyed(":".repeat(341)) && !keyed(":".repeat(342)));
+    let pair = |a: usize, b: usize| {
+        let values = [Value::from("x".repeat(a)), Value::from("y".repeat(b))];
+        KeyPart::of([ColumnKind::Text; 2], &values, DbBackend::Postgres).is_some()
+    };
+    assert!(pair(512, 511) && !pair(512, 512) && !pair(1_024, 0) && pair(1_023, 0));
+    assert!(part(ColumnKind::Bytes, vec![1u8; 512], DbBackend::Sqlite).is_some());
 }

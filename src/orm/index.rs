@@ -251,3 +251,47 @@ pub(crate) fn is_primary_key<R: CachedEntity>(columns: &[String]) -> bool {
             .zip(columns)
             .all(|(position, column)| meta.columns[*position].name == *column)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<usize, CodecError> {
+        Keys::decode(true, &mut Reader::new(bytes)).map(|keys| keys.pks.len())
+    }
+
+    #[test]
+    fn a_list_that_claims_more_keys_than_it_holds_is_an_error() {
+        let numbers = |all: &[u64]| {
+            let mut out = Vec::new();
+            all.iter().for_each(|n| put_varint(&mut out, *n));
+            out
+        };
+        assert_eq!(decode(&numbers(&[0, 0])), Ok(0));
+        for claims in [
+            [1 << 60, 1],
+            [1, 1 << 60],
+            [1 << 60, 1 << 60],
+            [u64::MAX, u64::MAX],
+        ] {
+            assert_eq!(
+                decode(&numbers(&claims)),
+                Err(CodecError::Truncated),
+                "{claims:?}"
+            );
+        }
+        assert!(matches!(
+            decode(&numbers(&[1 << 60, 0])),
+            Err(CodecError::Corrupt(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -15,6 +15,7 @@ use redis::{Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisError, Value}
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Op, Replies, Reply, Store, StoreError, Token};
+use crate::key::escape;
 
 mod wire;
 
@@ -277,7 +278,7 @@ impl Link {
     }
 
     fn root_key(&self) -> String {
-        format!("{}:root", self.options.prefix)
+        format!("{}:root", escape(&self.options.prefix))
     }
 
     /// Ends the attempt, if it is still the current one.

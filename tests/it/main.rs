@@ -3,8 +3,10 @@
 mod conformance;
 mod entities;
 mod faults;
+mod fuzz;
 mod history;
 mod hooks;
+mod hostile;
 mod kit;
 mod outages;
 mod races;

@@ -18,13 +18,19 @@ use crate::writes::name_of;
 
 pub async fn database() -> (Database, DatabaseConnection) {
     let database = support::sqlite().await;
+    let raw = with_paris(&database).await;
+    (database, raw)
+}
+
+/// The tables, and one city in them.
+pub async fn with_paris(database: &Database) -> DatabaseConnection {
     let raw = database.connect().await;
     create_tables(&raw).await;
     city::Entity::insert(a_city(1, None, "paris"))
         .exec(&raw)
         .await
         .unwrap();
-    (database, raw)
+    raw
 }
 
 pub async fn name(db: &CachedConnection) -> String {

@@ -377,4 +377,76 @@ proptest! {
         bytes[at] = byte;
         let _ = decode_row(&bytes);
     }
+
+    #[test]
+    fn a_row_damaged_in_several_places_never_panics(
+        damages in vec((any::<prop::sample::Index>(), damage()), 1..6),
+    ) {
+        let mut bytes = encode_row(&full());
+        for (at, damage) in damages {
+            let at = at.index(bytes.len() + 1).min(bytes.len());
+            damage.of(&mut bytes, at);
+        }
+        let _ = decode_row(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_row(bytes in vec(any::<u8>(), 0..50)) {
+        prop_assert!(decode_row(&bytes).is_err());
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Damage {
+    Cut,
+    Flip(u8),
+    Insert(Vec<u8>),
+    Remove(usize),
+    /// A number, in the place of whatever number is there.
+    Claim(u64),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let claims = [0, 127, 128, 1 << 20, 1 << 32, 1 << 60, u64::MAX];
+    prop_oneof![
+        Just(Damage::Cut),
+        (1u8..).prop_map(Damage::Flip),
+        vec(any::<u8>(), 1..10).prop_map(Damage::Insert),
+        (1usize..10).prop_map(Damage::Remove),
+        prop::sample::select(claims.to_vec()).prop_map(Damage::Claim),
+    ]
+}
+
+impl Damage {
+    fn of(&self, bytes: &mut Vec<u8>, at: usize) {
+        let end = |length: usize, bytes: &[u8]| (at + length).min(bytes.len());
+        match self {
+            Self::Cut => bytes.truncate(at),
+            Self::Flip(bits) => bytes
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= bits),
+            Self::Insert(more) => drop(bytes.splice(at..at, more.iter().copied())),
+            Self::Remove(length) => drop(bytes.drain(at..end(*length, bytes))),
+            Self::Claim(number) => {
+                let mut varint = Vec::new();
+                put_varint(&mut varint, *number);
+                let over = at..end(1, bytes);
+                drop(bytes.splice(over, varint));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_claim_of_any_size_at_any_place_of_a_row_is_an_error_or_a_row() {
+    let bytes = encode_row(&full());
+    for at in 0..bytes.len() {
+        for claim in [1 << 14, 1 << 32, 1 << 60, u64::MAX] {
+            let mut claims = bytes.clone();
+            Damage::Claim(claim).of(&mut claims, at);
+            let _ = decode_row(&claims);
+        }
+    }
 }

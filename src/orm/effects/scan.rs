@@ -137,6 +137,7 @@ impl<'s> Scanner<'s> {
         match byte {
             b' ' | b'\t'..=b'\r' => self.at += 1,
             b'0'..=b'9' => self.number(),
+            _ if self.is(DbBackend::Sqlite) && self.at_byte_order_mark() => self.at += 3,
             _ if starts_word(byte) => self.word(),
             b'\'' => self.text()?,
             b'"' => self.quoted(b'"')?,
@@ -159,6 +160,11 @@ impl<'s> Scanner<'s> {
 
     fn is(&self, backend: DbBackend) -> bool {
         self.backend == backend
+    }
+
+    /// Which SQLite takes for a blank, unless it is within a word.
+    fn at_byte_order_mark(&self) -> bool {
+        self.bytes[self.at..].starts_with("\u{feff}".as_bytes())
     }
 
     /// The byte `ahead` of this one; zero past the end.

@@ -41,6 +41,9 @@ const OBJECTS: &[&str] = &[
     "EXTENSION",
 ];
 
+/// Past this many changes in parentheses a statement is not looked into: each is read to its end.
+const MOST_NESTED: usize = 100;
+
 /// What an insert or update does about a row that is in its way.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Conflict {
@@ -157,9 +160,11 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Every entity whose table is named in `tokens`, or all there are.
+    /// Every entity whose table is named in `tokens`, or all there are: where none is named, or what
+    /// runs is not in the text (`IF .. THEN CALL f()`).
     fn not_understood(&mut self, tokens: &[Token<'_>]) {
-        if !self.mentioned(tokens) {
+        let opaque = cursor::mentions(tokens, &["CALL", "EXEC", "EXECUTE"]);
+        if !self.mentioned(tokens) || opaque {
             self.found.everything();
         }
     }
@@ -224,15 +229,21 @@ impl<'a> Analyzer<'a> {
 
     /// Changes in parentheses: CTEs, and what `COPY (...)` runs.
     fn nested(&mut self, tokens: &[Token<'_>]) {
+        let mut count = 0;
         for (at, pair) in tokens.windows(3).enumerate() {
             let [open, word, next] = pair else { continue };
-            if open.kind != Kind::Symbol(b'(') || word.kind != Kind::Word {
+            let changes = word.is_any(CHANGES) && next.is_name(self.backend);
+            if open.kind != Kind::Symbol(b'(') || !(changes || word.is("WITH")) {
                 continue;
             }
-            let inner = || cursor::group(&tokens[at..]).unwrap_or(&tokens[at + 1..]);
-            if word.is_any(CHANGES) && next.is_name(self.backend) {
-                self.statement(inner());
-            } else if word.is("WITH") && self.with(inner()).is_none() {
+            count += 1;
+            if count > MOST_NESTED {
+                return self.found.everything();
+            }
+            let inner = cursor::group(&tokens[at..]).unwrap_or(&tokens[at + 1..]);
+            if changes {
+                self.statement(inner);
+            } else if self.with(inner).is_none() {
                 self.not_understood(tokens);
             }
         }
@@ -358,6 +369,10 @@ impl<'a> Analyzer<'a> {
     fn schema(&mut self, verb: &str, tokens: &[Token<'_>]) -> Option<()> {
         let mentioned = self.mentioned(tokens);
         let mut cursor = Cursor::new(&tokens[1..], self.backend);
+        // `CREATE TABLE t AS EXECUTE p`: what was prepared may write in its CTEs.
+        if (tokens.windows(2)).any(|pair| pair[0].is("AS") && pair[1].is("EXECUTE")) {
+            self.found.everything();
+        }
         if matches!(verb, "ALTER" | "DROP") && self.reaches_far(cursor, mentioned) {
             self.found.everything();
         }

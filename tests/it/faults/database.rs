@@ -9,7 +9,7 @@ use sea_orm::{
 use sea_orm_cache::{Cache, CachedConnection};
 
 use crate::entities::{city, create_tables};
-use crate::outages::{name, rename, until};
+use crate::outages::{name, rename, until, with_paris};
 use crate::reads::city as a_city;
 use crate::support::{self, Database, Proxy};
 
@@ -26,12 +26,7 @@ struct Two {
 }
 
 async fn two(database: Database) -> Two {
-    let raw = database.connect().await;
-    create_tables(&raw).await;
-    city::Entity::insert(a_city(1, None, "paris"))
-        .exec(&raw)
-        .await
-        .unwrap();
+    let raw = with_paris(&database).await;
     let builder = Cache::builder().fence_ttl(FENCE);
     let cache = builder.build().await.unwrap();
     let (_, rest) = database.url().split_once('@').unwrap();

@@ -178,6 +178,9 @@ fn options(url: &str, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options.max_connections(connections).sqlx_logging(false);
     options.connect_timeout(Duration::from_secs(2));
+    // Without them sqlx starts no maintenance, whose count of idle connections may fall below zero in a
+    // race, after which it spins for ever (sqlx-core 0.9.0).
+    options.idle_timeout(None).max_lifetime(None);
     options
 }
 

@@ -184,6 +184,89 @@ fn condition() -> impl Strategy<Value = (String, bool)> {
     })
 }
 
+/// Texts that nest and repeat more than anybody writes.
+fn deep_and_long(times: usize) -> Vec<String> {
+    let repeated = [
+        "(",
+        ")",
+        "[",
+        "((1)",
+        "(SELECT ",
+        "(WITH ",
+        "(DELETE FROM city ",
+        "WITH x AS (",
+        "/*",
+        "/*!",
+        "'a' ",
+        "$a$",
+        "CASE ",
+        "x.",
+        "\"",
+        ";",
+        "DELETE FROM city;",
+        "EXPLAIN ANALYZE ",
+        "SET STATEMENT a = 1 FOR ",
+        "NOT ",
+        "id = ",
+        "a JOIN b ON ",
+        "(id, ",
+        "?",
+        "$1",
+        "\\",
+    ];
+    let started = [
+        "",
+        "DELETE FROM city WHERE ",
+        "INSERT INTO city (id) VALUES ",
+        "UPDATE city SET name = ",
+        "SELECT ",
+    ];
+    let texts = started
+        .iter()
+        .flat_map(|start| repeated.map(|piece| start.to_string() + &piece.repeat(times)));
+    texts.collect()
+}
+
+#[test]
+fn no_depth_or_length_panics_or_overflows_the_stack() {
+    for sql in deep_and_long(200) {
+        for &backend in ALL {
+            effects(&sql, &values(), backend, registry());
+            reads(&sql, backend, registry());
+        }
+    }
+}
+
+#[test]
+fn long_lists_are_read_once() {
+    for count in [1_000usize, 10_000, 30_000] {
+        let ids: Vec<_> = (0..count).map(|id| id.to_string()).collect();
+        let marks: Vec<_> = (1..=count).map(|at| format!("${at}")).collect();
+        let bound: Vec<Value> = (0..count).map(|id| Value::from(id as i64)).collect();
+        let rows: Vec<_> = (0..count).map(|id| format!("({id}, 1, 'x{id}')")).collect();
+        let [delete, mark] =
+            [&ids, &marks].map(|all| format!("DELETE FROM city WHERE id IN ({})", all.join(", ")));
+        let update =
+            "UPDATE city SET name = 'x' WHERE id = 1".to_owned() + &" AND id = 1".repeat(count);
+        let insert = format!(
+            "INSERT INTO city (id, country_id, slug) VALUES {}",
+            rows.join(", ")
+        );
+        for (sql, bound, lists) in [
+            (delete, &[][..], true),
+            (mark, &bound[..], true),
+            (update, &[][..], false),
+            (insert, &[][..], true),
+        ] {
+            let started = std::time::Instant::now();
+            let found = effects(&sql, bound, DbBackend::Postgres, registry());
+            println!("{count}: {}..: {:.1?}", &sql[..32], started.elapsed());
+            let whole = found.entities[0].rows == Touched::All;
+            assert_eq!(whole, lists && count > 1_000, "{count}: {}", &sql[..32]);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
