@@ -48,7 +48,7 @@ pub struct Broken {
     mutant: Mutant,
 }
 
-const LONGEST_PAUSE_MS: u64 = 15;
+const LONGEST_PAUSE_MS: u64 = 30;
 
 impl Broken {
     pub fn new(redis: RedisStore, mutant: Mutant) -> Self {

@@ -205,7 +205,7 @@ impl Scene {
     /// Three processes whose stores lack a guard.
     pub fn start_mutants(&mut self, mutant: Mutant) {
         for _ in 0..3 {
-            let plan = self.plan(2, 2, mutant);
+            let plan = self.plan(2, 3, mutant);
             self.fleet.start(plan);
         }
     }
