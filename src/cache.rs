@@ -46,6 +46,14 @@ struct Shared {
     settings: Settings,
 }
 
+/// What a writer has planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fence {
+    pub(crate) writer: Token,
+    /// Whether it stood before the write began; if not, its keys are in the journal.
+    pub(crate) stood: bool,
+}
+
 /// The weight of an in-process cache made by [`Cache::in_memory`].
 const DEFAULT_MEMORY: u64 = 64 << 20;
 
@@ -184,12 +192,12 @@ impl Cache {
         let cache = self.clone();
         let task = async move {
             let writer = Token::random();
-            cache.fence(&invalidation, writer).await?;
+            let fence = cache.fence(&invalidation, writer).await?;
             let outcome = cache
                 .renewing(&invalidation, writer, AssertUnwindSafe(work).catch_unwind())
                 .await;
             let over = outcome.as_ref().is_ok_and(is_over);
-            cache.end(&invalidation, writer, over).await;
+            cache.end(&invalidation, fence, over).await;
             Ok(outcome)
         };
         match tokio::spawn(task.in_current_span()).await {
@@ -223,7 +231,7 @@ impl Cache {
         }
     }
 
-    /// Plants fences under `writer`.
+    /// Plants fences under `writer`, and answers what is to be [ended](Self::end).
     ///
     /// # Errors
     /// Only under [`WritePolicy::Strict`]. Otherwise the write goes on and the keys go to the journal:
@@ -232,9 +240,10 @@ impl Cache {
         &self,
         invalidation: &Invalidation,
         writer: Token,
-    ) -> Result<(), CacheError> {
+    ) -> Result<Fence, CacheError> {
         let planted = self.run_all(self.fence_ops(invalidation, writer)).await;
         self.count_invalidated(invalidation);
+        let stood = planted.is_ok();
         match planted {
             Err(error) if invalidation.policy() == WritePolicy::Strict => {
                 return Err(CacheError::Refused(error));
@@ -242,17 +251,19 @@ impl Cache {
             Err(_) => self.journal(invalidation.keys().cloned()),
             Ok(()) => {}
         }
-        Ok(())
+        Ok(Fence { writer, stood })
     }
 
     /// Ends what [`fence`](Self::fence) began. Unless the database has done with the write, nobody
     /// knows when it happens: then the fences are left to stand for their whole life. What is filled
     /// after they have expired was read after that.
-    pub(crate) async fn end(&self, invalidation: &Invalidation, writer: Token, over: bool) {
+    pub(crate) async fn end(&self, invalidation: &Invalidation, fence: Fence, over: bool) {
         if over {
-            return self.settle(invalidation, writer).await;
+            return self.settle(invalidation, fence).await;
         }
-        let renewed = self.run_all(self.fence_ops(invalidation, writer)).await;
+        let renewed = self
+            .run_all(self.fence_ops(invalidation, fence.writer))
+            .await;
         if renewed.is_err() {
             self.journal(invalidation.keys().cloned());
         }
@@ -261,20 +272,18 @@ impl Cache {
     /// Settles what [`fence`](Self::fence) planted. A failure goes to the journal.
     ///
     /// A server that was restarted under the write has lost the fence and broken the connection at once,
-    /// and another process may have stored the old data since. So before the write is acknowledged the
-    /// store is asked again, over a new connection, and for a strict write also while the breaker is open.
-    pub(crate) async fn settle(&self, invalidation: &Invalidation, writer: Token) {
-        let batch = settle_ops(invalidation.keys(), writer);
+    /// and another process may have stored the old data since. So where the fence stood, the store is
+    /// asked again before the write is acknowledged, over a new connection, whatever the breaker says.
+    pub(crate) async fn settle(&self, invalidation: &Invalidation, fence: Fence) {
+        let batch = settle_ops(invalidation.keys(), fence.writer);
         let Err(error) = self.run_all(batch.clone()).await else {
             return;
         };
-        let again = match (invalidation.policy(), &error) {
-            (WritePolicy::Strict, _) => self.insist(batch).await,
-            // The connection is as it was, and the fence with it.
-            (WritePolicy::Available, StoreError::Timeout(_)) => Err(error),
-            (WritePolicy::Available, _) => self.run_all(batch).await,
-        };
-        if again.is_err() {
+        // A connection that is merely slow is as it was, and the fence with it.
+        let slow = matches!(error, StoreError::Timeout(_));
+        let strict = invalidation.policy() == WritePolicy::Strict;
+        let told = fence.stood && (strict || !slow) && self.insist(batch).await.is_ok();
+        if !told {
             self.journal(invalidation.keys().cloned());
         }
     }

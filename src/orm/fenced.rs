@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Fence};
 use crate::error::CacheError;
 use crate::invalidation::Invalidation;
 use crate::store::Token;
@@ -17,7 +17,7 @@ use crate::store::Token;
 pub(crate) struct Fenced {
     cache: Cache,
     invalidation: Arc<Invalidation>,
-    writer: Token,
+    fence: Fence,
     renewal: JoinSet<()>,
 }
 
@@ -32,13 +32,13 @@ impl Fenced {
     ) -> Result<Self, CacheError> {
         let writer = Token::random();
         let invalidation = Arc::new(invalidation);
-        cache.fence(&invalidation, writer).await?;
+        let fence = cache.fence(&invalidation, writer).await?;
         let mut renewal = JoinSet::new();
         renewal.spawn(renew(cache.clone(), Arc::clone(&invalidation), writer));
         Ok(Self {
             cache: cache.clone(),
             invalidation,
-            writer,
+            fence,
             renewal,
         })
     }
@@ -47,7 +47,7 @@ impl Fenced {
     pub(crate) async fn end(mut self, over: bool) {
         // A renewal that overtakes the settling would leave a fence behind.
         self.renewal.shutdown().await;
-        self.cache.end(&self.invalidation, self.writer, over).await;
+        self.cache.end(&self.invalidation, self.fence, over).await;
     }
 }
 

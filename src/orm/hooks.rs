@@ -24,6 +24,7 @@ use super::entity::CachedEntity;
 use super::meta::EntityMeta;
 use super::probe::{self, Place};
 use super::site::{self, Site};
+use crate::cache::Fence;
 use crate::config::PlainTransactions;
 use crate::error::CacheError;
 use crate::invalidation::Invalidation;
@@ -146,13 +147,14 @@ impl Unseen {
         if self.commits {
             let writer = Token::random();
             let deadline = Instant::now() + cache.settings().fence_ttl;
-            cache.fence(&invalidation, writer).await?;
-            pending(|all| all.push((id, on), writer, deadline));
+            let fence = cache.fence(&invalidation, writer).await?;
+            pending(|all| all.push((id, on), fence, deadline));
             Ok(())
         } else if cache.plain_transactions() == PlainTransactions::Refuse {
             Err(plain_transaction(self.meta))
         } else {
-            Ok(cache.fence(&invalidation, *UNSETTLED).await?)
+            cache.fence(&invalidation, *UNSETTLED).await?;
+            Ok(())
         }
     }
 
@@ -160,18 +162,21 @@ impl Unseen {
         let Stale { id, invalidation } = self.stale(pk, on);
         let cache = &self.site.cache;
         if self.commits {
-            let writer = pending(|all| match all.pop(&(id, on)) {
+            let fence = pending(|all| match all.pop(&(id, on)) {
                 // Before its insert the row had no key.
                 None if on == On::Insert => all.pop(&(self.list(), on)),
-                writer => writer,
+                fence => fence,
             });
-            let writer = writer.unwrap_or_else(Token::random);
-            cache.settle(&invalidation, writer).await;
+            let fence = fence.unwrap_or_else(|| Fence {
+                writer: Token::random(),
+                stood: false,
+            });
+            cache.settle(&invalidation, fence).await;
             Ok(())
         } else {
             // The commit is yet to come: from here on the fence has its full time before it.
             let fenced = cache.fence(&invalidation, *UNSETTLED).await;
-            fenced.map_err(|error| match error {
+            fenced.map(drop).map_err(|error| match error {
                 CacheError::Refused(why) => DbErr::Custom(format!(
                     "the transaction must be rolled back, because its write policy is `strict` \
                      and the cache could not be told of a save in it: {why}"
@@ -270,29 +275,29 @@ pub(crate) fn warn_without_cache(entity: &str) {
 /// deadline; the youngest is settled first, so that this one is the oldest.
 #[derive(Debug, Default)]
 struct Pending {
-    writers: HashMap<(Key, On), Vec<(Token, Instant)>>,
+    writers: HashMap<(Key, On), Vec<(Fence, Instant)>>,
     count: usize,
     prune_at: usize,
 }
 
 impl Pending {
-    fn push(&mut self, id: (Key, On), writer: Token, deadline: Instant) {
+    fn push(&mut self, id: (Key, On), fence: Fence, deadline: Instant) {
         if self.count >= self.prune_at {
             self.prune(Instant::now());
         }
-        self.writers.entry(id).or_default().push((writer, deadline));
+        self.writers.entry(id).or_default().push((fence, deadline));
         self.count += 1;
     }
 
-    fn pop(&mut self, id: &(Key, On)) -> Option<Token> {
+    fn pop(&mut self, id: &(Key, On)) -> Option<Fence> {
         let writers = self.writers.get_mut(id)?;
         let youngest = writers.pop();
         if writers.is_empty() {
             self.writers.remove(id);
         }
-        let (writer, _) = youngest?;
+        let (fence, _) = youngest?;
         self.count -= 1;
-        Some(writer)
+        Some(fence)
     }
 
     /// Forgets the fences that have expired. Twice as many as are left make it worth the next time.
@@ -405,10 +410,18 @@ mod tests {
         (key.to_owned().into(), on)
     }
 
+    fn fence(n: u64) -> Fence {
+        let writer = Token::new(n).unwrap();
+        Fence {
+            writer,
+            stood: true,
+        }
+    }
+
     #[test]
     fn the_youngest_writer_of_the_same_row_and_kind_is_settled_first() {
         let mut pending = Pending::default();
-        let [old, young, other] = [1, 2, 3].map(|n| Token::new(n).unwrap());
+        let [old, young, other] = [1, 2, 3].map(fence);
         let later = Instant::now() + Duration::from_secs(10);
         pending.push(id("a", On::Update), old, later);
         pending.push(id("a", On::Update), young, later);
@@ -427,8 +440,7 @@ mod tests {
         let mut pending = Pending::default();
         let now = Instant::now();
         for n in 0..100_000_u64 {
-            let writer = Token::new(n + 1).unwrap();
-            pending.push(id(&n.to_string(), On::Update), writer, now);
+            pending.push(id(&n.to_string(), On::Update), fence(n + 1), now);
         }
         assert!(pending.count <= 1024, "{}", pending.count);
         assert_eq!(pending.count, pending.writers.len());
@@ -439,7 +451,7 @@ mod tests {
         let mut pending = Pending::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let [early, late] = [1, 2].map(|n| Token::new(n).unwrap());
+        let [early, late] = [1, 2].map(fence);
         pending.push(id("a", On::Update), early, now + second);
         pending.push(id("a", On::Update), late, now + 3 * second);
         pending.prune(now + 2 * second);

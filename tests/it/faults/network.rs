@@ -233,14 +233,14 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
 }
 
 /// One fault takes the fence and the connection over which to settle.
-async fn restarted_under_a_write(noticed: bool) {
+async fn restarted_under_a_write(policy: WritePolicy, noticed: bool) {
     let (database, redis) = (support::postgres().await, support::redis().await);
     let raw = database.connect().await;
     create_tables(&raw).await;
     let paris = city::Entity::insert(a_city(1, None, "paris"));
     paris.exec(&raw).await.unwrap();
     let process = async || {
-        let builder = Cache::builder().write_policy(WritePolicy::Strict);
+        let builder = Cache::builder().write_policy(policy);
         let cache = builder.redis(redis.url()).build().await.unwrap();
         cache.attach(database.connect().await)
     };
@@ -272,12 +272,14 @@ async fn restarted_under_a_write(noticed: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_restarts_under_a_write_is_told_before_the_write_returns() {
-    restarted_under_a_write(false).await;
+    restarted_under_a_write(WritePolicy::Available, false).await;
+    restarted_under_a_write(WritePolicy::Strict, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_restarts_under_a_write_is_told_although_the_breaker_is_open() {
-    restarted_under_a_write(true).await;
+    restarted_under_a_write(WritePolicy::Available, true).await;
+    restarted_under_a_write(WritePolicy::Strict, true).await;
 }
 
 #[tokio::test]
