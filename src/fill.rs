@@ -3,6 +3,8 @@
 //! A read is at most three requests: look up; note the generations and ask for leases; fill. What is
 //! noted is noted *before* the database is read, and a value is valid only while all of it stands.
 
+mod judge;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Envelope, Noted, dependencies_id, place_id, seal};
+use crate::envelope::{Noted, dependencies_id, place_id, seal};
 use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
@@ -191,74 +193,6 @@ impl<'a, P: Payload> Fetch<'a, P> {
             }
         }
         self.count_lookups();
-    }
-
-    fn judge_reply(
-        &self,
-        position: usize,
-        item: Reply,
-        noted: &Noted,
-        foreign_root: &mut bool,
-    ) -> State<P> {
-        match item {
-            Reply::Value(None) => State::Missed(Stale::Nothing),
-            Reply::Value(Some(bytes)) => self.judge(position, &bytes, noted, foreign_root),
-            Reply::Failed(reason) => self.corrupt(position, &reason),
-            other => self.corrupt(position, &format!("{other:?}")),
-        }
-    }
-
-    /// Whether a cached value answers the request.
-    fn judge(
-        &self,
-        position: usize,
-        bytes: &Bytes,
-        noted: &Noted,
-        foreign_root: &mut bool,
-    ) -> State<P> {
-        let request = &self.requests[position];
-        let envelope = match Envelope::open(bytes) {
-            Ok(envelope) => envelope,
-            Err(error) => return self.corrupt(position, &error.to_string()),
-        };
-        let stale = State::Missed(Stale::Sealed(envelope.seal));
-        if request.outdated == Some(envelope.seal) {
-            return stale;
-        }
-        let needs = self.needs(envelope.present);
-        let id = place_id(self.id, &request.key);
-        if !envelope.is_valid(noted, id, needs, &request.asked) {
-            *foreign_root |= !envelope.has_root(noted.root);
-            return stale;
-        }
-        let mut reader = Reader::new(envelope.payload);
-        match P::decode(envelope.present, &mut reader) {
-            Ok(value) if reader.is_empty() => State::Done(Fetched {
-                value: Arc::new(value),
-                seal: Some(envelope.seal),
-            }),
-            Ok(_) => self.corrupt(position, "more bytes than the value has"),
-            Err(error) => self.corrupt(position, &error.to_string()),
-        }
-    }
-
-    fn corrupt(&self, position: usize, reason: &str) -> State<P> {
-        let key = &self.requests[position].key;
-        self.cache.emit(&Event::Corrupt {
-            entity: self.shape.entity,
-            key,
-            reason,
-        });
-        State::Missed(Stale::Corrupt)
-    }
-
-    /// How many of the dependencies a value needs.
-    fn needs(&self, present: bool) -> usize {
-        if present {
-            self.shape.present_needs
-        } else {
-            self.shape.dependencies.len()
-        }
     }
 
     fn count_lookups(&self) {
