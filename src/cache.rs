@@ -151,10 +151,7 @@ impl Cache {
     /// Asks the store to look at the root generation again.
     pub(crate) async fn refresh_root(&self) {
         if let Err(error) = self.0.store.refresh_root().await {
-            self.emit(&Event::StoreFailed {
-                entity: None,
-                error: &error,
-            });
+            self.store_failed(None, &error);
         }
     }
 
@@ -164,10 +161,12 @@ impl Cache {
         entity: Option<&str>,
         batch: Vec<Op>,
     ) -> Result<Replies, StoreError> {
-        self.0
-            .run(batch)
-            .await
-            .inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }))
+        let answer = self.0.run(batch).await;
+        answer.inspect_err(|error| self.store_failed(entity, error))
+    }
+
+    fn store_failed(&self, entity: Option<&str>, error: &StoreError) {
+        self.emit(&Event::StoreFailed { entity, error });
     }
 
     /// Fences, runs `work`, settles. In a task of its own, so that a caller that goes away does not
@@ -275,14 +274,14 @@ impl Cache {
     /// and another process may have stored the old data since. So where the fence stood, the store is
     /// asked again before the write is acknowledged, over a new connection, whatever the breaker says.
     pub(crate) async fn settle(&self, invalidation: &Invalidation, fence: Fence) {
-        let batch = settle_ops(invalidation.keys(), fence.writer);
-        let Err(error) = self.run_all(batch.clone()).await else {
+        let batch = || settle_ops(invalidation.keys(), fence.writer);
+        let Err(error) = self.run_all(batch()).await else {
             return;
         };
         // A connection that is merely slow is as it was, and the fence with it.
         let slow = matches!(error, StoreError::Timeout(_));
         let strict = invalidation.policy() == WritePolicy::Strict;
-        let told = fence.stood && (strict || !slow) && self.insist(batch).await.is_ok();
+        let told = fence.stood && (strict || !slow) && self.insist(batch()).await.is_ok();
         if !told {
             self.journal(invalidation.keys().cloned());
         }
@@ -321,9 +320,7 @@ impl Cache {
     /// The same, whatever the breaker says.
     async fn insist(&self, batch: Vec<Op>) -> Result<(), StoreError> {
         let answer = self.0.ask(batch).await;
-        let entity = None;
-        let answer = answer.inspect_err(|error| self.emit(&Event::StoreFailed { entity, error }));
-        self.all_done(answer?)
+        self.all_done(answer.inspect_err(|error| self.store_failed(None, error))?)
     }
 
     fn all_done(&self, replies: Replies) -> Result<(), StoreError> {
@@ -335,10 +332,7 @@ impl Cache {
             None => Ok(()),
             Some(other) => {
                 let error = StoreError::Protocol(format!("{other:?} to an invalidation"));
-                self.emit(&Event::StoreFailed {
-                    entity: None,
-                    error: &error,
-                });
+                self.store_failed(None, &error);
                 Err(error)
             }
         }

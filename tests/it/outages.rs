@@ -79,6 +79,16 @@ async fn build_fails_clearly_when_redis_is_unreachable_and_lazy_starts_degraded(
     .await;
 }
 
+/// Waits until the cache answers the city's name, which is this one all the while.
+pub async fn hits_again(db: &CachedConnection, expected: &str) {
+    until(async || {
+        let hits = db.cache().stats().entity("city").hits;
+        assert_eq!(name(db).await, expected);
+        db.cache().stats().entity("city").hits > hits
+    })
+    .await;
+}
+
 /// Waits for a condition, not for a time.
 pub async fn until(condition: impl AsyncFn() -> bool) {
     let met = tokio::time::timeout(Duration::from_secs(20), async {

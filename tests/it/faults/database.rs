@@ -9,7 +9,7 @@ use sea_orm::{
 use sea_orm_cache::{Cache, CachedConnection};
 
 use crate::entities::{city, create_tables};
-use crate::outages::{name, rename, until, with_paris};
+use crate::outages::{hits_again, name, rename, until, with_paris};
 use crate::reads::city as a_city;
 use crate::support::{self, Database, Proxy};
 
@@ -77,16 +77,6 @@ async fn stored(two: &Two) -> String {
     row.unwrap().unwrap().name
 }
 
-/// The row is a hit, so that nothing stands in the way of caching it, with this name.
-async fn cached_again(two: &Two, expected: &str) {
-    until(async || {
-        let hits = two.cache.stats().entity("city").hits;
-        assert_eq!(name(&two.sound).await, expected);
-        two.cache.stats().entity("city").hits > hits
-    })
-    .await;
-}
-
 /// The connection breaks while the server is at work, which it does not notice, and goes on to commit.
 async fn breaks_during(two: Two, statement: &'static str, mark: &str) {
     assert_eq!(name(&two.sound).await, "PARIS");
@@ -102,7 +92,7 @@ async fn breaks_during(two: Two, statement: &'static str, mark: &str) {
     })
     .await;
     assert_eq!(name(&two.sound).await, "late");
-    cached_again(&two, "late").await;
+    hits_again(&two.sound, "late").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,5 +173,5 @@ async fn while_the_database_is_away_hits_are_answered_and_misses_and_writes_fail
             .unwrap()
             .is_none()
     );
-    cached_again(&two, "new").await;
+    hits_again(&two.sound, "new").await;
 }

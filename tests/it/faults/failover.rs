@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use sea_orm::ActiveModelTrait;
-use sea_orm_cache::{Cache, CachedConnection, WritePolicy};
+use sea_orm_cache::{Cache, WritePolicy};
 
 use crate::conformance::server::{Server, free_port};
-use crate::outages::{database, name, rename, until};
+use crate::outages::{database, hits_again, name, rename, until};
 use crate::support::Proxy;
 
 /// A `redis-server --sentinel` that watches one primary.
@@ -82,15 +82,6 @@ fn info(server: &Server, section: &str) -> String {
         .unwrap()
 }
 
-async fn fresh_and_cached(db: &CachedConnection, expected: &str) {
-    until(async || {
-        let hits = db.cache().stats().entity("city").hits;
-        assert_eq!(name(db).await, expected);
-        db.cache().stats().entity("city").hits > hits
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_to_a_replica_that_missed_writes_serves_nothing_stale() {
     let mut primary = Server::start();
@@ -110,7 +101,7 @@ async fn a_failover_to_a_replica_that_missed_writes_serves_nothing_stale() {
     let near = builder().build().await.unwrap().attach(raw.clone());
     let far = builder().build().await.unwrap().attach(raw);
 
-    fresh_and_cached(&near, "PARIS").await;
+    hits_again(&near, "PARIS").await;
     let holds_it = async || {
         let key = redis::cmd("EXISTS")
             .arg("soc:main:city:pk:1")
@@ -120,7 +111,7 @@ async fn a_failover_to_a_replica_that_missed_writes_serves_nothing_stale() {
     until(holds_it).await;
     link.stall();
     rename("missed by the replica").update(&near).await.unwrap();
-    fresh_and_cached(&far, "missed by the replica").await;
+    hits_again(&far, "missed by the replica").await;
 
     primary.kill();
     assert_eq!(
@@ -138,7 +129,7 @@ async fn a_failover_to_a_replica_that_missed_writes_serves_nothing_stale() {
     assert!(holds_it().await, "the old row is still there");
     front.retarget(replica.address());
     for db in [&near, &far] {
-        fresh_and_cached(db, "missed by the replica").await;
+        hits_again(db, "missed by the replica").await;
     }
     until(async || rename("written after it").update(&far).await.is_ok()).await;
     assert_eq!(name(&near).await, "written after it");

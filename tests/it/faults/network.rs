@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, TransactionTrait};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, TransactionTrait};
 use sea_orm_cache::store::Op;
 use sea_orm_cache::{Cache, CachedConnection, WritePolicy};
 
-use crate::entities::{city, create_tables};
-use crate::outages::{database, name, rename, until};
-use crate::reads::{city as a_city, seed};
+use crate::entities::city;
+use crate::outages::{database, hits_again, name, rename, until, with_paris};
+use crate::reads::seed;
 use crate::support::{self, Proxy, RedisServer};
 use crate::world::{Place, Sql, World};
 use crate::writes::name_of;
@@ -40,16 +40,6 @@ async fn two(policy: WritePolicy) -> Two {
         redis,
         _database: database,
     }
-}
-
-/// The cache answers again, with this.
-async fn hits_again(db: &CachedConnection, expected: &str) {
-    until(async || {
-        let hits = db.cache().stats().entity("city").hits;
-        assert_eq!(name(db).await, expected);
-        db.cache().stats().entity("city").hits > hits
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -235,10 +225,7 @@ async fn redis_killed_between_commit_and_settle_comes_back_fresh() {
 /// One fault takes the fence and the connection over which to settle.
 async fn restarted_under_a_write(policy: WritePolicy, noticed: bool) {
     let (database, redis) = (support::postgres().await, support::redis().await);
-    let raw = database.connect().await;
-    create_tables(&raw).await;
-    let paris = city::Entity::insert(a_city(1, None, "paris"));
-    paris.exec(&raw).await.unwrap();
+    let raw = with_paris(&database).await;
     let process = async || {
         let builder = Cache::builder().write_policy(policy);
         let cache = builder.redis(redis.url()).build().await.unwrap();

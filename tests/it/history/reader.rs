@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 use sea_orm_cache::QueryCache;
 
 use super::record::{Asked, Found, OpId, Record, now};
-use super::table::{item, strict_item};
+use super::table::{item, linearizable_item};
 use super::worker::{Db, Log, Plan};
 
 /// The ways to read.
@@ -194,4 +194,4 @@ macro_rules! ways {
 }
 
 ways!(bounded, item);
-ways!(linearizable, strict_item);
+ways!(linearizable, linearizable_item);

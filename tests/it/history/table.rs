@@ -30,7 +30,7 @@ pub mod item {
 }
 
 /// The same table at the other level.
-pub mod strict_item {
+pub mod linearizable_item {
     use sea_orm::entity::prelude::*;
     use sea_orm_cache::CachedEntity;
 

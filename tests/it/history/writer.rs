@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::record::{OpId, Outcome, Record, now};
-use super::table::{item, strict_item};
+use super::table::{item, linearizable_item};
 use super::worker::{Db, Log, Plan, pause};
 
 /// The ways to write.
@@ -290,7 +290,7 @@ async fn apply<C: ConnectionTrait>(how: Kind, change: Change, db: &C) -> Result<
             row.update(db).await.map(drop)
         }
         OtherModel => {
-            let row = strict_item::ActiveModel {
+            let row = linearizable_item::ActiveModel {
                 id: Set(id),
                 grp: grp.map_or(NotSet, Set),
                 version: NotSet,
