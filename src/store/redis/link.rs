@@ -1,0 +1,312 @@
+//! The way to one server: a connection, made again when it broke.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use redis::aio::MultiplexedConnection;
+use redis::{Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisError, Value};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::RedisOptions;
+use super::wire::{self, SCRIPTS, Scripts};
+use crate::key::escape;
+use crate::store::{Op, Reply, StoreError, Token};
+
+/// After this many stalls in a row a connection is given up. One stall is more likely a slow server
+/// than a dead connection.
+const STALLS: u32 = 3;
+
+/// The way to the server: what a store's batches and its connection attempt share.
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) options: RedisOptions,
+    state: Mutex<State>,
+}
+
+enum State {
+    Idle,
+    /// All batches wait for one attempt.
+    Connecting(Token, Attempt),
+    Live(Live),
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<Live, StoreError>>>;
+
+/// A connection and what was found out when it was made.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub(super) id: Token,
+    connection: MultiplexedConnection,
+    run: Arc<str>,
+    pub(super) root: Token,
+    stalls: Arc<Stalls>,
+}
+
+/// How often in a row a connection did not answer in time.
+struct Stalls {
+    count: AtomicU32,
+    last: Mutex<Instant>,
+}
+
+impl Link {
+    pub(super) fn new(url: &str, options: RedisOptions) -> Result<Self, RedisError> {
+        Ok(Self {
+            client: client(url)?,
+            options,
+            state: Mutex::new(State::Idle),
+        })
+    }
+
+    /// Runs `exchange` over the connection, all within the command timeout.
+    pub(super) async fn with_live<T>(
+        self: &Arc<Self>,
+        exchange: impl AsyncFnOnce(Live) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let limit = self.options.command_timeout;
+        let started = Instant::now();
+        let deadline = started + limit;
+        let late = |_| StoreError::Timeout(limit);
+        let live = timeout_at(deadline, self.live()).await.map_err(late)??;
+        let (id, stalls) = (live.id, Arc::clone(&live.stalls));
+        match timeout_at(deadline, exchange(live)).await {
+            Ok(Ok(outcome)) => {
+                stalls.clear();
+                Ok(outcome)
+            }
+            Ok(Err(error)) => {
+                self.give_up(id);
+                Err(error)
+            }
+            Err(_) => {
+                if stalls.count_from(started) >= STALLS {
+                    self.give_up(id);
+                }
+                Err(StoreError::Timeout(limit))
+            }
+        }
+    }
+
+    /// The connection, made if there is none.
+    pub(super) async fn live(self: &Arc<Self>) -> Result<Live, StoreError> {
+        let (id, attempt) = match &mut *self.state() {
+            State::Live(live) => return Ok(live.clone()),
+            State::Connecting(id, attempt) => (*id, attempt.clone()),
+            idle @ State::Idle => {
+                let (id, attempt) = self.attempt();
+                *idle = State::Connecting(id, attempt.clone());
+                (id, attempt)
+            }
+        };
+        let outcome = attempt.await;
+        // The attempt's own task does this too, unless its runtime was shut down.
+        self.conclude(id, &outcome);
+        outcome
+    }
+
+    /// Starts to connect, in a task of its own: a caller that gives up must not end the attempt
+    /// for the others, or a slow connection would never be made.
+    fn attempt(self: &Arc<Self>) -> (Token, Attempt) {
+        let id = Token::random();
+        let link = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let limit = link.options.connect_timeout;
+            let outcome = timeout(limit, link.open(id)).await;
+            let outcome = outcome.unwrap_or(Err(StoreError::Timeout(limit)));
+            link.conclude(id, &outcome);
+            outcome
+        });
+        let attempt = async {
+            let cut_off = || StoreError::Unreachable("connecting was cut off".to_owned());
+            task.await.unwrap_or_else(|_| Err(cut_off()))
+        };
+        (id, attempt.boxed().shared())
+    }
+
+    async fn open(&self, id: Token) -> Result<Live, StoreError> {
+        // Both timeouts are ours: one timer for a batch is cheaper than one for each request.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(unreachable)?;
+        let mut setup = redis::pipe();
+        setup.cmd("INFO").arg("server");
+        for script in SCRIPTS.all() {
+            setup.add_command(wire::load(script));
+        }
+        let mut answers = send(connection.clone(), setup).await?.into_iter();
+        let run = answers.next().and_then(wire::run_id);
+        // Without a run_id each connection has a root of its own: slow, but never outdated.
+        let run = run.unwrap_or_else(|| format!("{:?}", Token::random()));
+        for answer in answers {
+            if let Value::ServerError(error) = answer {
+                return Err(StoreError::Unreachable(wire::error_text(&error)));
+            }
+        }
+        let root = root(connection.clone(), wire::root(&self.root_key(), &run, None)).await?;
+        Ok(Live {
+            id,
+            connection,
+            run: run.into(),
+            root,
+            stalls: Arc::new(Stalls::new()),
+        })
+    }
+
+    pub(super) fn root_key(&self) -> String {
+        format!("{}:root", escape(&self.options.prefix))
+    }
+
+    /// Ends the attempt, if it is still the current one.
+    fn conclude(&self, id: Token, outcome: &Result<Live, StoreError>) {
+        let mut state = self.state();
+        if matches!(&*state, State::Connecting(current, _) if *current == id) {
+            *state = match outcome {
+                Ok(live) => State::Live(live.clone()),
+                Err(_) => State::Idle,
+            };
+        }
+    }
+
+    /// Drops the connection, if it is still the current one: the next batch makes a new one.
+    fn give_up(&self, id: Token) {
+        let mut state = self.state();
+        if matches!(&*state, State::Live(live) if live.id == id) {
+            *state = State::Idle;
+        }
+    }
+
+    /// Takes over the root generation that was found over the connection.
+    pub(super) fn adopt(&self, id: Token, root: Token) {
+        if let State::Live(live) = &mut *self.state()
+            && live.id == id
+        {
+            live.root = root;
+        }
+    }
+
+    /// Never held across an await.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(url: &str) -> Result<Client, RedisError> {
+    let info = url.into_connection_info()?;
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}
+
+impl Live {
+    pub(super) async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
+        // An empty pipeline is no request.
+        if ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = self.answers(ops).await?.into_iter();
+        let replies = ops.iter().zip(answers);
+        replies
+            .map(|(op, answer)| wire::reply(op, answer))
+            .collect()
+    }
+
+    /// The server's answers, one for each op.
+    ///
+    /// After SCRIPT FLUSH everything from the first op that failed on is run once more, to keep the
+    /// order. An op among them that had succeeded is repeated with the same outcome, except that a
+    /// fill which was stored may answer that it was superseded, which is safe.
+    async fn answers(&self, ops: &[Op]) -> Result<Vec<Value>, StoreError> {
+        let mut answers = self.send(pipeline(ops)).await?;
+        if let Some(first) = answers.iter().position(wire::is_unknown_script) {
+            let mut again = redis::pipe();
+            for script in SCRIPTS.all() {
+                again.add_command(wire::load(script));
+            }
+            for op in &ops[first..] {
+                again.add_command(wire::command(op));
+            }
+            answers.truncate(first);
+            answers.extend(self.send(again).await?.drain(Scripts::COUNT..));
+        }
+        Ok(answers)
+    }
+
+    async fn send(&self, pipeline: redis::Pipeline) -> Result<Vec<Value>, StoreError> {
+        send(self.connection.clone(), pipeline).await
+    }
+
+    pub(super) async fn root_now(&self, key: &str) -> Result<Token, StoreError> {
+        let command = wire::root(key, &self.run, Some(self.root));
+        root(self.connection.clone(), command).await
+    }
+}
+
+fn pipeline(ops: &[Op]) -> redis::Pipeline {
+    let mut pipeline = redis::Pipeline::with_capacity(ops.len());
+    for op in ops {
+        pipeline.add_command(wire::command(op));
+    }
+    pipeline
+}
+
+/// Sends a pipeline and receives exactly one answer for each command, errors included.
+async fn send(
+    mut connection: MultiplexedConnection,
+    pipeline: redis::Pipeline,
+) -> Result<Vec<Value>, StoreError> {
+    let expected = pipeline.len();
+    let answers = connection
+        .send_packed_commands(&pipeline, 0, expected)
+        .await
+        .map_err(unreachable)?;
+    if answers.len() != expected {
+        let text = format!("{} answers to {expected} commands", answers.len());
+        return Err(StoreError::Protocol(text));
+    }
+    Ok(answers)
+}
+
+async fn root(mut connection: MultiplexedConnection, command: Cmd) -> Result<Token, StoreError> {
+    let answer = connection.send_packed_command(&command).await;
+    wire::root_name(answer.map_err(unreachable)?)
+}
+
+fn unreachable(error: RedisError) -> StoreError {
+    StoreError::Unreachable(error.to_string())
+}
+
+impl Stalls {
+    fn new() -> Self {
+        Self {
+            count: AtomicU32::new(0),
+            last: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn clear(&self) {
+        if self.count.load(Ordering::Relaxed) != 0 {
+            self.count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a batch that was not answered in time. Batches that were sent before the last stall
+    /// was counted are part of it: a hundred of them do not make a hundred stalls.
+    fn count_from(&self, started: Instant) -> u32 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if started < *last {
+            return self.count.load(Ordering::Relaxed);
+        }
+        *last = Instant::now();
+        self.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
