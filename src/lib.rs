@@ -65,6 +65,7 @@
 mod builder;
 mod bulkhead;
 mod cache;
+mod clock;
 mod codec;
 mod config;
 mod envelope;

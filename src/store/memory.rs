@@ -79,6 +79,10 @@ impl MemoryStore {
                 Reply::Value(value)
             }
             Op::Peek { key } => Reply::Generation(self.shard(&key).look(&key, now, Entry::peek)),
+            Op::Life { key } => {
+                let life = self.shard(&key).look(&key, now, |entry| entry.life(now));
+                Reply::Life(life)
+            }
             Op::Generation { key, fresh } => self.change(key, now, |entry| {
                 Reply::Generation(entry.generation(fresh, now))
             }),
