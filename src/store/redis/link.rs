@@ -16,7 +16,7 @@ use super::RedisOptions;
 use super::wire::{self, SCRIPTS, Scripts};
 use crate::clock;
 use crate::key::escape;
-use crate::store::{Feed, Op, Reply, StoreError, Token};
+use crate::store::{Feed, Op, OwnWrite, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
@@ -48,6 +48,7 @@ pub(super) struct Live {
     run: Arc<str>,
     pub(super) root: Token,
     stalls: Arc<Stalls>,
+    feed: Option<Arc<Feed>>,
 }
 
 /// How often in a row a connection did not answer in time.
@@ -183,6 +184,7 @@ impl Link {
             run: run.into(),
             root,
             stalls: Arc::new(Stalls::new()),
+            feed: self.feed.clone(),
         })
     }
 
@@ -297,11 +299,19 @@ impl Live {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
+        let _own = self.own_writes(ops);
         let answers = self.answers(ops).await?.into_iter();
         let replies = ops.iter().zip(answers);
         replies
             .map(|(op, answer)| wire::reply(op, answer))
             .collect()
+    }
+
+    /// Keeps what these ops invalidate out of the tier until they are answered.
+    fn own_writes(&self, ops: &[Op]) -> Option<OwnWrite> {
+        let feed = self.feed.as_ref()?;
+        let writes = ops.iter().filter(|op| op.invalidates());
+        Some(feed.fence(writes.map(Op::key)))
     }
 
     /// The server's answers, one for each op.
