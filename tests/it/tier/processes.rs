@@ -43,7 +43,7 @@ async fn the_write_of_one_empties_the_tier_of_the_other_and_a_frozen_connection_
         reader.reads_from_its_tier(&new);
     }
 
-    proxy.signal("STOP");
+    proxy.freeze();
     let frozen = Instant::now();
     rename("while frozen").update(&writer).await.unwrap();
     let written = Instant::now();
@@ -60,6 +60,7 @@ async fn the_write_of_one_empties_the_tier_of_the_other_and_a_frozen_connection_
             asked - written
         );
     }
+    assert!(last_hit > Duration::ZERO, "it did not answer at all");
     assert!(
         last_hit < MAX_SILENCE,
         "it answered {last_hit:?} after the freeze"
@@ -127,6 +128,16 @@ impl Process {
                 return;
             }
             assert!(begun.elapsed() < Duration::from_secs(20));
+        }
+    }
+
+    /// It is stopped when this returns.
+    fn freeze(&self) {
+        self.signal("STOP");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T ");
+        while !stopped() {
+            std::thread::yield_now();
         }
     }
 
