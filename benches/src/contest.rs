@@ -26,7 +26,7 @@ impl Plan {
     pub const FULL: Self = Self {
         smoke: false,
         rounds: 15,
-        round: Duration::from_millis(70),
+        round: Duration::from_millis(100),
     };
     pub const SMOKE: Self = Self {
         smoke: true,

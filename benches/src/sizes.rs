@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 use crate::codec::encode;
 use crate::model::city;
 use crate::report::{Goal, Row};
-use crate::world::{World, connect, row_key, with_l1};
+use crate::world::{World, connect, row_key};
 use crate::{Bench, Outcome};
 
 const L1_BYTES: u64 = 8 << 20;
@@ -44,7 +44,7 @@ async fn in_redis(world: &World) -> Outcome<(f64, f64)> {
 /// What the heap takes with a full tier and would not take without it.
 fn in_process(world: &World) -> Outcome<Row> {
     let builder = || Cache::builder().redis(&world.servers.redis.url);
-    let with = heap(world, with_l1(builder(), L1_BYTES))?;
+    let with = heap(world, builder().l1(L1_BYTES))?;
     let without = heap(world, builder())?;
     let mib = |bytes: i64| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20));
     let figure = (with - without) as f64 / L1_BYTES as f64;

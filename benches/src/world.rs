@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
-use sea_orm_cache::{Cache, CacheBuilder, CachedConnection};
+use sea_orm_cache::{Cache, CachedConnection};
 
 use crate::Outcome;
 use crate::contest::Plan;
@@ -18,11 +18,6 @@ use crate::servers::Server;
 const HOT: usize = 10_000;
 /// Enough for all of them.
 const L1_BYTES: u64 = 64 << 20;
-
-/// Gives a cache its tier in this process.
-pub fn with_l1(builder: CacheBuilder, max_bytes: u64) -> CacheBuilder {
-    builder.memory(max_bytes)
-}
 
 /// The servers, with the tables in the databases.
 pub struct Servers {
@@ -89,9 +84,7 @@ impl World {
         let redis = client.get_multiplexed_async_connection().await?;
         let postgres = servers.connect().await?;
         let cache = Cache::builder().redis(url).build().await?;
-        let tiered = with_l1(Cache::builder().redis(url), L1_BYTES)
-            .build()
-            .await?;
+        let tiered = Cache::builder().redis(url).l1(L1_BYTES).build().await?;
         let hot = plan.size(HOT, 300);
         let world = Self {
             peers: Peers::open(url, redis.clone(), postgres.clone(), hot).await?,
