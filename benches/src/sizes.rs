@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 use crate::codec::encode;
 use crate::model::city;
 use crate::report::{Goal, Row};
-use crate::world::{World, connect, row_key};
+use crate::world::{World, connect};
 use crate::{Bench, Outcome};
 
 const L1_BYTES: u64 = 8 << 20;
@@ -26,12 +26,12 @@ async fn in_redis(world: &World) -> Outcome<(f64, f64)> {
     let rows = &world.cities[..world.hot_count().min(1_000)];
     let mut pipeline = redis::pipe();
     let mut bytes = 0;
-    for row in rows {
+    for (n, row) in rows.iter().enumerate() {
         bytes += encode(row)?.len();
         let mut usage = redis::cmd("MEMORY");
         usage
             .arg("USAGE")
-            .arg(row_key(row.id))
+            .arg(world.row_key(n))
             .arg("SAMPLES")
             .arg(0);
         pipeline.add_command(usage);

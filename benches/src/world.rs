@@ -66,7 +66,9 @@ pub struct World {
     pub l2: CachedConnection,
     /// Redis, and a tier in this process before it.
     pub l1: CachedConnection,
-    /// Where the bytes of the cached values are once more as plain strings.
+    /// The keys of the hot cities.
+    row_keys: Vec<String>,
+    /// Where the bytes of their cached values are once more as plain strings.
     raw_keys: Vec<String>,
     /// Places of hot cities, the first ones much more often than the last ones.
     zipf: Vec<usize>,
@@ -91,10 +93,8 @@ impl World {
             sqlite: servers.connect_sqlite().await?,
             l2: cache.attach(postgres.clone()),
             l1: tiered.attach(postgres.clone()),
-            raw_keys: cities[..hot]
-                .iter()
-                .map(|city| format!("raw:{}", city.id))
-                .collect(),
+            row_keys: keys("soc:main:city:pk", &cities[..hot]),
+            raw_keys: keys("raw", &cities[..hot]),
             zipf: zipf(hot),
             servers,
             cities,
@@ -115,22 +115,22 @@ impl World {
             }
             town::Entity::cached_all(db).await?;
         }
-        self.plant_raw(hot).await?;
+        self.plant_raw().await?;
         let rows: Vec<_> = hot.iter().map(model::without_cache).collect();
         let warm = stream::iter(&rows).map(|row| self.peers.warm(row));
         warm.buffer_unordered(64).try_collect().await
     }
 
-    async fn plant_raw(&self, hot: &[city::Model]) -> Outcome<()> {
+    async fn plant_raw(&self) -> Outcome<()> {
         let field = self.field().await?;
-        for (cities, keys) in hot.chunks(1_000).zip(self.raw_keys.chunks(1_000)) {
+        for (rows, raws) in self.row_keys.chunks(1_000).zip(self.raw_keys.chunks(1_000)) {
             let mut gets = redis::pipe();
-            for city in cities {
-                gets.hget(row_key(city.id), &field);
+            for key in rows {
+                gets.hget(key, &field);
             }
             let values: Vec<Vec<u8>> = gets.query_async(&mut self.redis.clone()).await?;
             let mut sets = redis::pipe();
-            for (key, value) in keys.iter().zip(values) {
+            for (key, value) in raws.iter().zip(values) {
                 sets.set(key, value);
             }
             sets.exec_async(&mut self.redis.clone()).await?;
@@ -140,7 +140,7 @@ impl World {
 
     /// Where the rows of cities are in their entries.
     pub async fn field(&self) -> Outcome<String> {
-        let fields: Vec<String> = self.redis.clone().hkeys(row_key(self.id(0))).await?;
+        let fields: Vec<String> = self.redis.clone().hkeys(self.row_key(0)).await?;
         let value = fields.into_iter().find(|field| field.starts_with("v:"));
         Ok(value.ok_or("the first city is not cached")?)
     }
@@ -152,6 +152,11 @@ impl World {
     /// A hot city: each as often as the others.
     pub fn hot(&self, n: usize) -> i64 {
         self.cities[n % self.raw_keys.len()].id
+    }
+
+    /// The key of [`hot`](Self::hot).
+    pub fn row_key(&self, n: usize) -> &str {
+        &self.row_keys[n % self.row_keys.len()]
     }
 
     /// Where the bytes of [`hot`](Self::hot) are as a plain string.
@@ -175,8 +180,9 @@ impl World {
     }
 }
 
-pub fn row_key(id: i64) -> String {
-    format!("soc:main:city:pk:{id}")
+fn keys(prefix: &str, cities: &[city::Model]) -> Vec<String> {
+    let key = |city: &city::Model| format!("{prefix}:{}", city.id);
+    cities.iter().map(key).collect()
 }
 
 /// The n-th of `count` comes with a frequency of 1/n.
