@@ -17,15 +17,15 @@ use crate::Outcome;
 
 /// How long to measure.
 pub struct Plan {
-    pub smoke: bool,
-    pub rounds: usize,
+    smoke: bool,
+    rounds: usize,
     round: Duration,
 }
 
 impl Plan {
     pub const FULL: Self = Self {
         smoke: false,
-        rounds: 15,
+        rounds: 19,
         round: Duration::from_millis(100),
     };
     pub const SMOKE: Self = Self {
@@ -33,6 +33,11 @@ impl Plan {
         rounds: 1,
         round: Duration::from_millis(1),
     };
+
+    /// How many rounds there are, that of calibration included.
+    pub fn numbers(&self) -> usize {
+        self.rounds + 1
+    }
 
     /// A size that a smoke test makes small.
     pub fn size(&self, full: usize, smoke: usize) -> usize {
@@ -71,8 +76,8 @@ impl<'a, W: Send + Sync + 'static> Contest<'a, W> {
         }
     }
 
-    /// Each task works `times` times in a round. No number comes twice, so every one is new to the contestants;
-    /// they are `(rounds + 1) * in_flight * times` in all.
+    /// Each task works `times` times in a round. No number comes twice, so that each is new to the contestants;
+    /// there are [`Plan::numbers`] of them for each in flight and each time.
     pub fn fixed(mut self, times: usize) -> Self {
         self.fixed = Some(times);
         self
@@ -113,7 +118,10 @@ impl<'a, W: Send + Sync + 'static> Contest<'a, W> {
         let mut sizes = Vec::new();
         for contestant in &self.contestants {
             sizes.push(match self.fixed {
-                Some(times) => contestant.time(runtime, 0, times)?.size,
+                Some(times) => {
+                    contestant.time(runtime, 0, times)?;
+                    times
+                }
                 None => contestant.calibrate(runtime, plan)?,
             });
         }
@@ -157,7 +165,6 @@ impl Contestant {
             }
             let times = (size * self.in_flight) as f64;
             Ok(Took {
-                size,
                 wall: start.elapsed().as_secs_f64() / times,
                 cpu: (processor_time() - cpu).as_secs_f64() / times,
             })
@@ -176,7 +183,6 @@ fn processor_time() -> Duration {
 
 /// Seconds for each time.
 struct Took {
-    size: usize,
     wall: f64,
     cpu: f64,
 }

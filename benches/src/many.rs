@@ -79,7 +79,7 @@ fn by_key(bench: &Bench) -> Outcome<Vec<Row>> {
         Row::figure(
             "100 rows by key, all in L1",
             micros,
-            "us",
+            " us",
             Goal::AtMost(15.0),
         ),
     ])
@@ -115,6 +115,6 @@ fn round_trips(bench: &Bench) -> Outcome<Row> {
     let before = world.cache.stats().round_trips;
     runtime.block_on(get_many(world, &world.l2, 0..1))?;
     let figure = (world.cache.stats().round_trips - before) as f64;
-    let work = "100 rows by key, all in Redis";
-    Ok(Row::figure(work, figure, "round trips", Goal::Exactly(1.0)))
+    let work = "100 rows by key, all in Redis, round trips";
+    Ok(Row::figure(work, figure, "", Goal::Exactly(1.0)))
 }

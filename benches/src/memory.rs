@@ -87,9 +87,9 @@ fn allocations(world: &World) -> Outcome<Row> {
     }
     let each = counted.count_total as f64 / 100.0;
     Ok(Row::figure(
-        "L1 hit, heap",
+        "L1 hit, heap allocations",
         each,
-        "allocations",
+        "",
         Goal::Exactly(0.0),
     ))
 }

@@ -60,11 +60,10 @@ impl Row {
         Self::new(work, [cell(ours), cell(peer)], figure, "x", goal)
     }
 
-    /// A figure that needs no peer.
+    /// A figure that needs no peer. A unit begins with a blank.
     pub fn figure(work: &str, figure: f64, unit: &str, goal: Goal) -> Self {
-        let unit = format!(" {unit}");
         let ours = format!("{}{unit}", short(figure));
-        let mut row = Self::new(work, [ours, "-".to_owned()], figure, &unit, goal);
+        let mut row = Self::new(work, [ours, "-".to_owned()], figure, unit, goal);
         row.cells[3] = "-".to_owned();
         row
     }
@@ -140,11 +139,10 @@ fn time(seconds: f64) -> String {
     }
 }
 
-/// Three digits are enough.
+/// As many digits as say something.
 fn short(figure: f64) -> String {
     if figure == figure.trunc() || figure >= 100.0 {
         return format!("{figure:.0}");
     }
-    let text = format!("{figure:.2}");
-    text.trim_end_matches('0').to_owned()
+    format!("{figure:.2}")
 }

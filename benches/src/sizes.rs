@@ -16,7 +16,7 @@ pub fn rows(bench: &Bench) -> Outcome<Vec<Row>> {
     let (bytes, used) = bench.spare.runtime.block_on(in_redis(world))?;
     let work = format!("Redis memory of a cached row of {bytes:.0} bytes, beyond them");
     Ok(vec![
-        Row::figure(&work, (used - bytes).ceil(), "bytes", Goal::AtMost(230.0)),
+        Row::figure(&work, (used - bytes).ceil(), " bytes", Goal::AtMost(230.0)),
         in_process(world)?,
     ])
 }

@@ -27,8 +27,8 @@ pub fn rows(bench: &Bench) -> Outcome<Vec<Row>> {
         queries.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(0))
     };
     let row = |who, queries: u64| {
-        let work = format!("cold key, {who}");
-        Row::figure(&work, queries as f64, "queries", Goal::Exactly(1.0))
+        let work = format!("cold key, {who}, queries");
+        Row::figure(&work, queries as f64, "", Goal::Exactly(1.0))
     };
     Ok(vec![
         row("1,000 tasks", worst(in_one_process)?),
