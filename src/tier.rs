@@ -7,12 +7,14 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::{Equivalent, Weighter, sync};
 
 use crate::clock::{self, Ticks};
+use crate::envelope::same;
 use crate::key::{Key, KeySpace};
 use crate::observe::L1Stats;
 use crate::store::{Count, Feed, Fingerprint, Mark, Stripe, Token};
@@ -43,10 +45,10 @@ pub(crate) enum Id {
 }
 
 /// A primary key that is one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowId {
     Integer(i64),
-    Uuid(u128),
+    Uuid([u64; 2]),
 }
 
 /// Names a row, borrowed.
@@ -64,14 +66,19 @@ impl Hash for Id {
 impl Hash for RowRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self(space, entity, row) = self;
-        (space, entity, row).hash(state);
+        space.hash(state);
+        match row {
+            RowId::Integer(n) => state.write_u64(n.cast_unsigned()),
+            RowId::Uuid([high, low]) => state.write_u64(high ^ low),
+        }
+        state.write_u32(*entity);
     }
 }
 
 impl Equivalent<Id> for RowRef<'_> {
     fn equivalent(&self, id: &Id) -> bool {
         let Self(space, entity, row) = self;
-        matches!(id, Id::Row(s, e, r) if s == *space && e == entity && r == row)
+        matches!(id, Id::Row(s, e, r) if r == row && e == entity && s == *space)
     }
 }
 
@@ -82,7 +89,7 @@ pub(crate) struct Held {
     /// Whether there is such a row.
     pub(crate) present: bool,
     /// As in the envelope.
-    pub(crate) seal: Option<u64>,
+    pub(crate) seal: Option<NonZeroU64>,
     /// Of its key and of the first generation that it depends on.
     stripes: [Stripe; 2],
     more: Option<Arc<More>>,
@@ -179,7 +186,7 @@ impl Tier {
         };
         self.feed.is_alive(now)
             && now < held.until
-            && also_asked == asked
+            && same(also_asked, asked)
             && self
                 .feed
                 .stands(held.stripes.iter().chain(stripes), held.mark)
@@ -204,6 +211,7 @@ impl Tier {
         let watched = generations.iter().zip(&known);
         Watch {
             tier: self,
+            began: clock::now(),
             all,
             keys: keys.map(spot).collect(),
             generations: watched
@@ -238,6 +246,7 @@ impl fmt::Debug for Tier {
 /// A spot is missing where a write of this process was under way: then nothing is held.
 pub(crate) struct Watch<'t> {
     tier: &'t Tier,
+    began: Ticks,
     all: Count,
     keys: Vec<Option<Spot>>,
     generations: Vec<Option<Spot>>,
@@ -307,11 +316,11 @@ impl Watch<'_> {
         let held = Held {
             value,
             present,
-            seal,
+            seal: seal.and_then(NonZeroU64::new),
             stripes: [first, second],
             more,
             mark,
-            until: clock::now().after(life),
+            until: self.began.after(life),
             weight: u32::try_from(OVERHEAD + size + extra).unwrap_or(u32::MAX),
         };
         if self.tier.answers(&held, asked) {
