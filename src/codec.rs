@@ -9,21 +9,20 @@
 
 mod hash;
 mod json;
+mod row;
+mod scalar;
+mod tag;
 mod temporal;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use sea_orm::sea_query::Value;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait,
-    PrimaryKeyToColumn, TryIntoModel,
-};
+use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn};
 
 use crate::store::Fingerprint;
 pub use hash::stable_hash128;
+pub use row::{ByValue, Field, RowCodec};
 
 /// Why bytes are not a row, or a row is not bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,37 +51,16 @@ const RESERVED: usize = 1024;
 ///
 /// # Errors
 /// [`CodecError::Unsupported`]; a part of the row may then have been appended.
-pub fn put_row<M: ModelTrait>(out: &mut Vec<u8>, model: &M) -> Result<(), CodecError> {
-    <M::Entity as EntityTrait>::Column::iter().try_for_each(|c| put_value(out, &model.get(c)))
+pub fn put_row<M>(out: &mut Vec<u8>, model: &M) -> Result<(), CodecError>
+where
+    M: ModelTrait<Entity: RowCodec<Model = M>>,
+{
+    M::Entity::put_row(out, model)
 }
 
 /// Takes a row. Fields that are no columns have their default, as they have from the database.
-pub fn row<E: EntityTrait>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError>
-where
-    E::ActiveModel: TryIntoModel<E::Model>,
-{
-    // Not `Default::default`, which is the user's to write.
-    let mut model = <E::ActiveModel as ActiveModelTrait>::default();
-    for column in E::Column::iter() {
-        let value = reader.value()?;
-        set::<E>(&mut model, column, value)?;
-    }
-    let model = model.try_into_model();
-    model.map_err(|_| CodecError::Corrupt("the row is not whole"))
-}
-
-/// Sets a column. SeaQuery panics where an element of an array is not of the model's type, as an
-/// enum's new variant is not to an older build.
-fn set<E: EntityTrait>(
-    model: &mut E::ActiveModel,
-    column: E::Column,
-    value: Value,
-) -> Result<(), CodecError> {
-    let set = catch_unwind(AssertUnwindSafe(|| model.try_set(column, value)));
-    match set {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(CodecError::Corrupt("a value is not of its column's type")),
-    }
+pub fn row<E: RowCodec>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError> {
+    E::take_row(reader)
 }
 
 /// The hash of how an entity's rows are encoded: the same in every process and build that can
@@ -186,6 +164,17 @@ impl<'a> Reader<'a> {
     /// Whether everything was taken.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Takes the next byte if it is this one.
+    fn accept(&mut self, byte: u8) -> bool {
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {

@@ -50,8 +50,9 @@ mod everything {
     use super::*;
 
     #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, sea_orm_cache::CachedEntity)]
     #[sea_orm(table_name = "everything")]
+    #[cached(hooks = false)]
     pub struct Model {
         #[sea_orm(primary_key)]
         pub id: i64,
@@ -202,7 +203,7 @@ fn full() -> everything::Model {
     }
 }
 
-fn encode_row<M: ModelTrait>(model: &M) -> Vec<u8> {
+fn encode_row<M: ModelTrait<Entity: RowCodec<Model = M>>>(model: &M) -> Vec<u8> {
     let mut out = Vec::new();
     put_row(&mut out, model).unwrap();
     out
@@ -261,8 +262,17 @@ mod serde_attributes {
     use super::*;
 
     #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
+    #[derive(
+        Clone,
+        Debug,
+        PartialEq,
+        DeriveEntityModel,
+        Serialize,
+        Deserialize,
+        sea_orm_cache::CachedEntity,
+    )]
     #[sea_orm(table_name = "user")]
+    #[cached(hooks = false)]
     pub struct Model {
         #[sea_orm(primary_key)]
         #[serde(skip_deserializing)]
@@ -311,6 +321,8 @@ mod shapes {
                 }
 
                 impl ActiveModelBehavior for ActiveModel {}
+
+                impl crate::codec::RowCodec for Entity {}
             }
         };
     }
