@@ -63,6 +63,14 @@ pub fn row<E: RowCodec>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError>
     E::take_row(reader)
 }
 
+/// How many bytes a row owns on the heap, about; see [`RowCodec::heap_size`].
+pub fn heap_size<M>(model: &M) -> usize
+where
+    M: ModelTrait<Entity: RowCodec<Model = M>>,
+{
+    M::Entity::heap_size(model)
+}
+
 /// The hash of how an entity's rows are encoded: the same in every process and build that can
 /// read them. Never zero.
 pub fn fingerprint<E: EntityTrait>() -> Fingerprint {

@@ -23,7 +23,7 @@ pub trait RowCodec: EntityTrait<ActiveModel: TryIntoModel<<Self as EntityTrait>:
     /// # Errors
     /// [`CodecError::Unsupported`]; a part of the row may then have been appended.
     fn put_row(out: &mut Vec<u8>, model: &Self::Model) -> Result<(), CodecError> {
-        Self::Column::iter().try_for_each(|column| put_value(out, &model.get(column)))
+        put_by_value::<Self>(out, model)
     }
 
     /// Takes a row. Fields that are no columns have their default, as they have from the database.
@@ -31,14 +31,7 @@ pub trait RowCodec: EntityTrait<ActiveModel: TryIntoModel<<Self as EntityTrait>:
     /// # Errors
     /// The bytes are not a row of this entity.
     fn take_row(reader: &mut Reader<'_>) -> Result<Self::Model, CodecError> {
-        // Not `Default::default`, which is the user's to write.
-        let mut model = <Self::ActiveModel as ActiveModelTrait>::default();
-        for column in Self::Column::iter() {
-            let value = reader.value()?;
-            caught(|| model.try_set(column, value))?;
-        }
-        let model = model.try_into_model();
-        model.map_err(|_| CodecError::Corrupt("the row is not whole"))
+        take_by_value::<Self>(reader)
     }
 
     /// How many bytes a row owns on the heap, about: exactly those of its texts and bytes, an
@@ -48,6 +41,24 @@ pub trait RowCodec: EntityTrait<ActiveModel: TryIntoModel<<Self as EntityTrait>:
             .map(|column| value::heap_size(&model.get(column)))
             .sum()
     }
+}
+
+pub(super) fn put_by_value<E: EntityTrait>(
+    out: &mut Vec<u8>,
+    model: &E::Model,
+) -> Result<(), CodecError> {
+    E::Column::iter().try_for_each(|column| put_value(out, &model.get(column)))
+}
+
+pub(super) fn take_by_value<E: RowCodec>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError> {
+    // Not `Default::default`, which is the user's to write.
+    let mut model = <E::ActiveModel as ActiveModelTrait>::default();
+    for column in E::Column::iter() {
+        let value = reader.value()?;
+        caught(|| model.try_set(column, value))?;
+    }
+    let model = model.try_into_model();
+    model.map_err(|_| CodecError::Corrupt("the row is not whole"))
 }
 
 /// SeaQuery panics where an element of an array is not of the model's type, as an enum's new variant

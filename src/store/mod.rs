@@ -4,6 +4,7 @@
 //! writer. A store runs a batch of [`Op`]s in one round trip; each op is atomic on its one key.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +12,14 @@ use bytes::Bytes;
 use crate::key::Key;
 
 mod breaker;
+mod feed;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
+pub use feed::Feed;
+pub(crate) use feed::{Count, Mark, OwnWrite, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -67,6 +71,11 @@ pub enum Op {
     /// Looks a generation up without creating it. Answers [`Reply::Generation`].
     Peek {
         /// The generation.
+        key: Key,
+    },
+    /// Asks how long what stands under the key will live. Answers [`Reply::Life`].
+    Life {
+        /// The entry.
         key: Key,
     },
     /// Looks a generation up and creates it as `fresh` if there is none and no fence stands.
@@ -140,6 +149,7 @@ impl Op {
         match self {
             Self::Read { key, .. }
             | Self::Peek { key }
+            | Self::Life { key }
             | Self::Generation { key, .. }
             | Self::Acquire { key, .. }
             | Self::Fill { key, .. }
@@ -151,7 +161,10 @@ impl Op {
 
     /// Whether it looks up a value or a generation and changes nothing.
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Peek { .. })
+        matches!(
+            self,
+            Self::Read { .. } | Self::Peek { .. } | Self::Life { .. }
+        )
     }
 
     /// Whether it stores a value.
@@ -169,6 +182,11 @@ impl Op {
         matches!(self, Self::Fence { .. })
     }
 
+    /// Whether it makes what stands under its key stale, on behalf of a writer.
+    pub(crate) fn invalidates(&self) -> bool {
+        self.is_fence() || self.is_settle()
+    }
+
     /// Whether it ends a write.
     pub fn is_settle(&self) -> bool {
         matches!(self, Self::Settle { .. })
@@ -182,6 +200,8 @@ pub enum Reply {
     Value(Option<Bytes>),
     /// The generation's name, if it stands.
     Generation(Option<Token>),
+    /// How long what stands under the key will live at most; `None` if nothing does, or for ever.
+    Life(Option<Duration>),
     /// What came of asking for a lease.
     Acquired(Acquired),
     /// Whether the value was stored.
@@ -257,4 +277,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// or FLUSHALL another process may have created a new one. If it is missing, ours is planted
     /// again.
     async fn refresh_root(&self) -> Result<(), StoreError>;
+
+    /// What the store hears of changes by others to what was read from it, if it does. Without it there
+    /// can be no in-process tier before this store.
+    fn feed(&self) -> Option<Arc<Feed>> {
+        None
+    }
 }

@@ -16,6 +16,7 @@ mod servers;
 mod stress;
 mod support;
 mod text_keys;
+mod tier;
 mod ui;
 mod world;
 mod writes;
