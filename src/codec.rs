@@ -16,6 +16,7 @@ mod temporal;
 #[cfg(test)]
 mod tests;
 mod value;
+mod varint;
 
 use sea_orm::sea_query::Value;
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn};
@@ -104,20 +105,23 @@ pub fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<(), CodecError> {
 }
 
 /// Appends an unsigned number of variable length (LEB128).
-pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, n: u64) {
+    if n < 0x80 {
+        out.push(n as u8);
+    } else {
+        varint::put_long(out, n);
     }
-    out.push(n as u8);
 }
 
 /// Appends a signed number of variable length, small where it is near to zero (zigzag).
+#[inline]
 fn put_signed(out: &mut Vec<u8>, n: i64) {
     put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// Appends bytes after their length.
+#[inline]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -136,6 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], CodecError> {
         let (head, rest) = self.rest.split_at_checked(n).ok_or(CodecError::Truncated)?;
         self.rest = rest;
@@ -143,20 +148,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes an unsigned number of variable length (LEB128).
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, CodecError> {
-        let mut n = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7F);
-            if bits << shift >> shift != bits {
-                break;
-            }
-            n |= bits << shift;
-            if byte < 0x80 {
-                return Ok(n);
-            }
+        if let Some((byte, rest)) = self.rest.split_first()
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
         }
-        Err(CodecError::Corrupt("a number is too large"))
+        let (n, length) = match varint::take_word(self.rest) {
+            Some(taken) => taken,
+            None => varint::take_bytewise(self.rest)?,
+        };
+        self.rest = &self.rest[length..];
+        Ok(n)
     }
 
     /// Takes a value.
@@ -165,16 +170,19 @@ impl<'a> Reader<'a> {
     }
 
     /// All that is not taken yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Whether everything was taken.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Takes the next byte if it is this one.
+    #[inline]
     fn accept(&mut self, byte: u8) -> bool {
         match self.rest.split_first() {
             Some((first, rest)) if *first == byte => {
@@ -185,34 +193,40 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(CodecError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8, CodecError> {
         self.array().map(|[byte]| byte)
     }
 
+    #[inline]
     fn signed(&mut self) -> Result<i64, CodecError> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// Takes an unsigned number that must fit `T`.
+    #[inline]
     fn uint<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
         let fit = T::try_from(self.varint()?);
         fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
     }
 
     /// Takes a signed number that must fit `T`.
+    #[inline]
     fn int<T: TryFrom<i64>>(&mut self) -> Result<T, CodecError> {
         let fit = T::try_from(self.signed()?);
         fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
     }
 
     /// Takes a count of things that are at least one byte long each.
+    #[inline]
     fn count(&mut self) -> Result<usize, CodecError> {
         let n = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         if n > self.rest.len() {
@@ -222,11 +236,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes bytes after their length.
+    #[inline]
     fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         let n = self.count()?;
         self.take(n)
     }
 
+    #[inline]
     fn text(&mut self) -> Result<&'a str, CodecError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| CodecError::Corrupt("text is not UTF-8"))
     }

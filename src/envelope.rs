@@ -322,8 +322,9 @@ mod tests {
             }
             let mut changed = bytes.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let other = Envelope::open(&changed)
-                .is_ok_and(|envelope| !envelope.present || envelope.payload(PLAIN) == Ok(None));
+            let other = Envelope::open(&changed).is_ok_and(|envelope| {
+                !envelope.present || !matches!(envelope.payload(PLAIN), Ok(Some(_)))
+            });
             assert!(!answers(&changed) || other, "bit {bit}");
         }
     }

@@ -211,7 +211,7 @@ pub trait ByValue<T> {
 
     /// A guess at how many bytes it takes.
     fn most(_: &T) -> usize {
-        16
+        32
     }
 
     /// About how many bytes it owns on the heap: those of its `Value`.

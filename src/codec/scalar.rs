@@ -20,9 +20,11 @@ pub trait Scalar: Sized {
     /// Takes a content.
     fn take(reader: &mut Reader<'_>) -> Result<Self, CodecError>;
 
-    /// No fewer bytes than the content takes; of a tree, a guess.
+    /// No fewer bytes than the content takes, and those of the word that a number is made in; of a
+    /// tree, a guess.
+    #[inline]
     fn most(&self) -> usize {
-        size_of::<Self>() + 4
+        size_of::<Self>() + 8
     }
 
     /// How many bytes it owns on the heap; of a tree, about.
@@ -98,6 +100,7 @@ impl Scalar for String {
         reader.text().map(str::to_owned)
     }
 
+    #[inline]
     fn most(&self) -> usize {
         self.len() + 10
     }
@@ -121,6 +124,7 @@ impl Scalar for Vec<u8> {
         reader.bytes().map(<[u8]>::to_vec)
     }
 
+    #[inline]
     fn most(&self) -> usize {
         self.len() + 10
     }
