@@ -1,8 +1,6 @@
 //! The code that the derive writes, beside the way through SeaORM's values: the same bytes, the same
 //! models, the same verdicts.
 
-use sea_orm::EntityTrait;
-
 use super::super::row::{ByValue as _, Field, put_by_value, take_by_value};
 use super::super::scalar::Scalar;
 use super::rows::{Damage, Name, bare, damage, everything, full};
@@ -365,10 +363,7 @@ fn rows_are_in_the_order_of_the_columns_where_the_user_lists_them() {
     assert_eq!(columns_of(&bytes), expected);
 }
 
-fn heap_size_of<E: RowCodec>(change: impl FnOnce(&mut E::Model), model: &E::Model) -> usize
-where
-    E: EntityTrait<Model: Clone>,
-{
+fn heap_size_of<E: RowCodec>(change: impl FnOnce(&mut E::Model), model: &E::Model) -> usize {
     let mut changed = model.clone();
     change(&mut changed);
     E::heap_size(&changed) - E::heap_size(model)

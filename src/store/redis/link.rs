@@ -16,7 +16,7 @@ use super::RedisOptions;
 use super::wire::{self, SCRIPTS, Scripts};
 use crate::clock;
 use crate::key::escape;
-use crate::store::{Feed, Op, OwnWrite, Reply, StoreError, Token};
+use crate::store::{Feed, Op, OwnChange, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
@@ -299,7 +299,7 @@ impl Live {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
-        let _own = self.own_writes(ops);
+        let _own = self.own_changes(ops);
         let answers = self.answers(ops).await?.into_iter();
         let replies = ops.iter().zip(answers);
         replies
@@ -307,11 +307,11 @@ impl Live {
             .collect()
     }
 
-    /// Keeps what these ops invalidate out of the tier until they are answered.
-    fn own_writes(&self, ops: &[Op]) -> Option<OwnWrite> {
+    /// What these ops invalidate has changed once they are answered, or will not be.
+    fn own_changes(&self, ops: &[Op]) -> Option<OwnChange> {
         let feed = self.feed.as_ref()?;
         let writes = ops.iter().filter(|op| op.invalidates());
-        Some(feed.fence(writes.map(Op::key)))
+        Some(feed.own_change(writes.map(Op::key)))
     }
 
     /// The server's answers, one for each op.
