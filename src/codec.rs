@@ -9,21 +9,21 @@
 
 mod hash;
 mod json;
+mod row;
+mod scalar;
+mod tag;
 mod temporal;
 #[cfg(test)]
 mod tests;
 mod value;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod varint;
 
 use sea_orm::sea_query::Value;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait,
-    PrimaryKeyToColumn, TryIntoModel,
-};
+use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, PrimaryKeyToColumn};
 
 use crate::store::Fingerprint;
 pub use hash::stable_hash128;
+pub use row::{ByValue, Field, RowCodec};
 
 /// Why bytes are not a row, or a row is not bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,37 +52,24 @@ const RESERVED: usize = 1024;
 ///
 /// # Errors
 /// [`CodecError::Unsupported`]; a part of the row may then have been appended.
-pub fn put_row<M: ModelTrait>(out: &mut Vec<u8>, model: &M) -> Result<(), CodecError> {
-    <M::Entity as EntityTrait>::Column::iter().try_for_each(|c| put_value(out, &model.get(c)))
+pub fn put_row<M>(out: &mut Vec<u8>, model: &M) -> Result<(), CodecError>
+where
+    M: ModelTrait<Entity: RowCodec<Model = M>>,
+{
+    M::Entity::put_row(out, model)
 }
 
 /// Takes a row. Fields that are no columns have their default, as they have from the database.
-pub fn row<E: EntityTrait>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError>
-where
-    E::ActiveModel: TryIntoModel<E::Model>,
-{
-    // Not `Default::default`, which is the user's to write.
-    let mut model = <E::ActiveModel as ActiveModelTrait>::default();
-    for column in E::Column::iter() {
-        let value = reader.value()?;
-        set::<E>(&mut model, column, value)?;
-    }
-    let model = model.try_into_model();
-    model.map_err(|_| CodecError::Corrupt("the row is not whole"))
+pub fn row<E: RowCodec>(reader: &mut Reader<'_>) -> Result<E::Model, CodecError> {
+    E::take_row(reader)
 }
 
-/// Sets a column. SeaQuery panics where an element of an array is not of the model's type, as an
-/// enum's new variant is not to an older build.
-fn set<E: EntityTrait>(
-    model: &mut E::ActiveModel,
-    column: E::Column,
-    value: Value,
-) -> Result<(), CodecError> {
-    let set = catch_unwind(AssertUnwindSafe(|| model.try_set(column, value)));
-    match set {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(CodecError::Corrupt("a value is not of its column's type")),
-    }
+/// How many bytes a row owns on the heap, about; see [`RowCodec::heap_size`].
+pub fn heap_size<M>(model: &M) -> usize
+where
+    M: ModelTrait<Entity: RowCodec<Model = M>>,
+{
+    M::Entity::heap_size(model)
 }
 
 /// The hash of how an entity's rows are encoded: the same in every process and build that can
@@ -118,20 +105,23 @@ pub fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<(), CodecError> {
 }
 
 /// Appends an unsigned number of variable length (LEB128).
-pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, n: u64) {
+    if n < 0x80 {
+        out.push(n as u8);
+    } else {
+        varint::put_long(out, n);
     }
-    out.push(n as u8);
 }
 
 /// Appends a signed number of variable length, small where it is near to zero (zigzag).
+#[inline]
 fn put_signed(out: &mut Vec<u8>, n: i64) {
     put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// Appends bytes after their length.
+#[inline]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -150,6 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], CodecError> {
         let (head, rest) = self.rest.split_at_checked(n).ok_or(CodecError::Truncated)?;
         self.rest = rest;
@@ -157,20 +148,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes an unsigned number of variable length (LEB128).
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, CodecError> {
-        let mut n = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7F);
-            if bits << shift >> shift != bits {
-                break;
-            }
-            n |= bits << shift;
-            if byte < 0x80 {
-                return Ok(n);
-            }
+        if let Some((byte, rest)) = self.rest.split_first()
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
         }
-        Err(CodecError::Corrupt("a number is too large"))
+        let (n, length) = match varint::take_word(self.rest) {
+            Some(taken) => taken,
+            None => varint::take_bytewise(self.rest)?,
+        };
+        self.rest = &self.rest[length..];
+        Ok(n)
     }
 
     /// Takes a value.
@@ -179,43 +170,63 @@ impl<'a> Reader<'a> {
     }
 
     /// All that is not taken yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Whether everything was taken.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
+    /// Takes the next byte if it is this one.
+    #[inline]
+    fn accept(&mut self, byte: u8) -> bool {
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(CodecError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8, CodecError> {
         self.array().map(|[byte]| byte)
     }
 
+    #[inline]
     fn signed(&mut self) -> Result<i64, CodecError> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
     /// Takes an unsigned number that must fit `T`.
+    #[inline]
     fn uint<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
         let fit = T::try_from(self.varint()?);
         fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
     }
 
     /// Takes a signed number that must fit `T`.
+    #[inline]
     fn int<T: TryFrom<i64>>(&mut self) -> Result<T, CodecError> {
         let fit = T::try_from(self.signed()?);
         fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
     }
 
     /// Takes a count of things that are at least one byte long each.
+    #[inline]
     fn count(&mut self) -> Result<usize, CodecError> {
         let n = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         if n > self.rest.len() {
@@ -225,11 +236,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes bytes after their length.
+    #[inline]
     fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         let n = self.count()?;
         self.take(n)
     }
 
+    #[inline]
     fn text(&mut self) -> Result<&'a str, CodecError> {
         std::str::from_utf8(self.bytes()?).map_err(|_| CodecError::Corrupt("text is not UTF-8"))
     }

@@ -1,10 +1,15 @@
 //! The envelope around every cached value: its seal, what it depends on, and what was asked.
 
+mod packing;
+
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::codec::{CodecError, Reader, put_varint};
 use crate::key::Key;
 use crate::store::Token;
+pub(crate) use packing::Packing;
 
 /// The generations that values of one shape depend on, as they stood at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +39,13 @@ pub(crate) struct Envelope<'a> {
     asked: &'a [u8],
     /// Whether there is such a row.
     pub(crate) present: bool,
-    /// The encoded value.
-    pub(crate) payload: &'a [u8],
+    compressed: bool,
+    payload: &'a [u8],
 }
 
-const PRESENT: u8 = 1;
 const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
+const COMPRESSED: u8 = 3;
 
 /// Names a list of dependencies: values that were stored with other ones are not comparable.
 pub(crate) fn dependencies_id(keys: &[Key]) -> u64 {
@@ -58,7 +64,7 @@ pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {
     dependencies ^ crate::codec::stable_hash128(key.as_str().as_bytes()) as u64
 }
 
-/// Wraps an encoded value.
+/// Wraps an encoded value, compressed if the packing says so and it is shorter for it.
 pub(crate) fn seal(
     seal: Token,
     noted: &Noted,
@@ -66,20 +72,26 @@ pub(crate) fn seal(
     asked: &[u8],
     present: bool,
     payload: &[u8],
+    packing: Packing,
 ) -> Bytes {
-    let mut out =
-        Vec::with_capacity(40 + noted.generations.len() * 8 + asked.len() + payload.len());
+    let packed = packing.pack(payload);
+    let kind = match (present, &packed) {
+        (false, _) => ABSENT,
+        (true, Cow::Borrowed(_)) => PRESENT,
+        (true, Cow::Owned(_)) => COMPRESSED,
+    };
+    let mut out = Vec::with_capacity(40 + noted.generations.len() * 8 + asked.len() + packed.len());
     out.extend_from_slice(&seal.get().to_be_bytes());
     out.extend_from_slice(&noted.root.get().to_be_bytes());
     out.extend_from_slice(&dependencies.to_be_bytes());
-    out.push(if present { PRESENT } else { ABSENT });
+    out.push(kind);
     put_varint(&mut out, noted.generations.len() as u64);
     for generation in &noted.generations {
         out.extend_from_slice(&generation.map_or(0, Token::get).to_be_bytes());
     }
     put_varint(&mut out, asked.len() as u64);
     out.extend_from_slice(asked);
-    out.extend_from_slice(payload);
+    out.extend_from_slice(&packed);
     out.into()
 }
 
@@ -90,9 +102,10 @@ impl<'a> Envelope<'a> {
         let seal = number(&mut reader)?;
         let root = number(&mut reader)?;
         let dependencies = number(&mut reader)?;
-        let present = match reader.take(1)? {
-            [PRESENT] => true,
-            [ABSENT] => false,
+        let (present, compressed) = match reader.take(1)? {
+            [ABSENT] => (false, false),
+            [PRESENT] => (true, false),
+            [COMPRESSED] => (true, true),
             _ => return Err(CodecError::Corrupt("envelope kind")),
         };
         let generations = sized(&mut reader, 8)?;
@@ -105,8 +118,18 @@ impl<'a> Envelope<'a> {
             generations,
             asked,
             present,
+            compressed,
             payload,
         })
+    }
+
+    /// The encoded value; `None` where this process does not read it although another may: it is
+    /// compressed and this build cannot, or it is larger than this process caches.
+    pub(crate) fn payload(&self, packing: Packing) -> Result<Option<Cow<'a, [u8]>>, CodecError> {
+        if !self.compressed {
+            return Ok(Some(Cow::Borrowed(self.payload)));
+        }
+        Ok(packing.unpack(self.payload)?.map(Cow::Owned))
     }
 
     /// Whether the value was cached under this root generation.
@@ -173,8 +196,17 @@ mod tests {
         text.to_owned().into()
     }
 
+    const PLAIN: Packing = Packing {
+        over: None,
+        most: 1 << 20,
+    };
+
     fn sealed() -> Bytes {
-        seal(token(1), &noted(), 5, b"asked", true, b"payload")
+        seal(token(1), &noted(), 5, b"asked", true, b"payload", PLAIN)
+    }
+
+    fn payload<'a>(envelope: &Envelope<'a>) -> Option<Cow<'a, [u8]>> {
+        envelope.payload(PLAIN).unwrap()
     }
 
     fn answers(bytes: &[u8]) -> bool {
@@ -186,8 +218,8 @@ mod tests {
         let bytes = sealed();
         let envelope = Envelope::open(&bytes).unwrap();
         assert_eq!(
-            (envelope.seal, envelope.present, envelope.payload),
-            (1, true, &b"payload"[..])
+            (envelope.seal, envelope.present, payload(&envelope)),
+            (1, true, Some(Cow::Borrowed(&b"payload"[..])))
         );
         let valid = |noted: &Noted, id, n, asked: &[u8]| envelope.is_valid(noted, id, n, asked);
         assert!(valid(&noted(), 5, 1, b"asked"));
@@ -223,6 +255,30 @@ mod tests {
             ..noted()
         };
         assert!(!valid(&three, 5, 3, b"asked"));
+    }
+
+    #[cfg(feature = "lz4")]
+    #[test]
+    fn a_compressed_value_is_as_another_in_all_but_its_length() {
+        let long = [7; 5_000];
+        let packing = Packing {
+            over: Some(100),
+            ..PLAIN
+        };
+        let plain = seal(token(1), &noted(), 5, b"asked", true, &long, PLAIN);
+        let packed = seal(token(1), &noted(), 5, b"asked", true, &long, packing);
+        assert!(packed.len() < plain.len() / 10);
+        assert_eq!(packed[..24], plain[..24]);
+        assert!(answers(&packed));
+        let envelope = Envelope::open(&packed).unwrap();
+        assert!(envelope.present);
+        // Whoever reads it need not compress himself.
+        assert_eq!(payload(&envelope).as_deref(), Some(&long[..]));
+        let small = Packing {
+            most: 4_999,
+            ..packing
+        };
+        assert_eq!(envelope.payload(small), Ok(None));
     }
 
     #[test]
@@ -272,8 +328,10 @@ mod tests {
             }
             let mut changed = bytes.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let absent = Envelope::open(&changed).is_ok_and(|envelope| !envelope.present);
-            assert!(!answers(&changed) || absent, "bit {bit}");
+            let other = Envelope::open(&changed).is_ok_and(|envelope| {
+                !envelope.present || !matches!(envelope.payload(PLAIN), Ok(Some(_)))
+            });
+            assert!(!answers(&changed) || other, "bit {bit}");
         }
     }
 
@@ -292,9 +350,10 @@ mod tests {
         ) {
             let generations = generations.iter().map(|n| n.and_then(Token::new)).collect();
             let noted = Noted { generations, ..noted() };
-            let bytes = seal(token(1), &noted, 5, &asked, present, &payload);
+            let bytes = seal(token(1), &noted, 5, &asked, present, &payload, PLAIN);
             let envelope = Envelope::open(&bytes).unwrap();
-            prop_assert_eq!((envelope.payload, envelope.present), (&payload[..], present));
+            let opened = envelope.payload(PLAIN).unwrap();
+            prop_assert_eq!((opened.as_deref(), envelope.present), (Some(&payload[..]), present));
             let stand = noted.generations.iter().take_while(|g| g.is_some()).count();
             prop_assert!(envelope.is_valid(&noted, 5, stand, &asked));
         }

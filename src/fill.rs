@@ -579,8 +579,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let request = &self.requests[position];
         let id = place_id(self.id, &request.key);
-        let bytes = seal(token, noted, id, &request.asked, present, &payload);
-        let most = self.cache.settings().max_value_bytes;
+        let packing = self.cache.settings().packing();
+        let bytes = seal(token, noted, id, &request.asked, present, &payload, packing);
+        let most = packing.most;
         if bytes.len() > most {
             let reason = format!(
                 "{} bytes are more than max_value_bytes, {most}",

@@ -59,8 +59,13 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `lz4`: compresses large values in the cache: `CacheBuilder::compress_over`.
 //! - `testing`: the module `testing`, a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
+
+// So that the derive's code compiles in the tests of this crate, too.
+#[cfg(test)]
+extern crate self as sea_orm_cache;
 
 mod builder;
 mod bulkhead;
@@ -104,8 +109,9 @@ pub mod __private {
     pub use inventory::submit;
     pub use sea_orm;
 
+    pub use crate::codec::{ByValue, CodecError, Field, Reader, RowCodec};
     // For benchmarks.
-    pub use crate::codec::{Reader, put_row, row as take_row};
+    pub use crate::codec::{put_row, row as take_row};
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};
     pub use crate::orm::meta::{Registration, entity_meta};

@@ -6,6 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
 use syn::{DeriveInput, Ident};
 
+use crate::codec::row_codec;
 use crate::hooks;
 use crate::input::{self, Column, Errors, Index, Model, Options};
 
@@ -26,6 +27,7 @@ pub fn derive(input: &DeriveInput) -> TokenStream {
 
 fn expand(model: &Model) -> TokenStream {
     let meta = meta(model);
+    let row_codec = row_codec(model.members.as_deref());
     let reads = reads();
     let finders = model.indexes.iter().enumerate().map(finder);
     let invalidations = invalidations();
@@ -33,6 +35,8 @@ fn expand(model: &Model) -> TokenStream {
     let behavior = model.options.hooks.unwrap_or(true).then(hooks::behavior);
     quote! {
         #meta
+
+        #row_codec
 
         #[automatically_derived]
         #[allow(dead_code)]
@@ -52,7 +56,11 @@ fn expand(model: &Model) -> TokenStream {
     }
 }
 
-fn meta(Model { options, indexes }: &Model) -> TokenStream {
+fn meta(
+    Model {
+        options, indexes, ..
+    }: &Model,
+) -> TokenStream {
     let name = option(options.name.as_ref());
     let policy = policy(options);
     let indexes = indexes.iter().map(|index| {

@@ -27,6 +27,16 @@ const FIELD_ATTRIBUTES: &str = "`index`, `unique`";
 pub struct Model {
     pub options: Options,
     pub indexes: Vec<Index>,
+    /// All fields; `None` where SeaORM does not make the columns of them.
+    pub members: Option<Vec<Member>>,
+}
+
+/// A field of the model.
+pub struct Member {
+    pub field: Ident,
+    pub ty: Type,
+    /// The variant of SeaORM's `Column` enum, unless the field is no column.
+    pub variant: Option<Ident>,
 }
 
 /// The options on the struct.
@@ -105,14 +115,20 @@ pub fn parse(input: &DeriveInput, errors: &mut Errors) -> Option<Model> {
         .iter()
         .filter_map(|field| Field::parse(field, errors))
         .collect();
-    if names_its_table(&input.attrs) && !fields.iter().any(|field| field.primary_key) {
+    let names_its_table = names_its_table(&input.attrs);
+    if names_its_table && !fields.iter().any(|field| field.primary_key) {
         let message = "`Model` has no primary key, and rows are cached by it: mark a field with \
              `#[sea_orm(primary_key)]`";
         errors.at(&input.ident, message);
         return None;
     }
     let indexes = Indexes::collect(&fields, &options.composites, errors);
-    Some(Model { options, indexes })
+    let members = names_its_table.then(|| fields.iter().map(Field::member).collect());
+    Some(Model {
+        options,
+        indexes,
+        members,
+    })
 }
 
 /// Whether this is a format of SeaORM's in which the model's fields name the primary key: in the
@@ -246,9 +262,10 @@ impl Options {
     }
 }
 
-/// A field of the model.
+/// What is known of a field of the model.
 struct Field {
     column: Column,
+    ty: Type,
     primary_key: bool,
     unique: bool,
     unique_keys: Vec<LitStr>,
@@ -279,6 +296,7 @@ impl Field {
                 ty: without_option(&field.ty).clone(),
                 variant: orm.variant.unwrap_or_else(|| variant_of(ident)),
             },
+            ty: field.ty.clone(),
             primary_key: orm.primary_key,
             unique: orm.unique,
             unique_keys: orm.unique_keys,
@@ -311,6 +329,14 @@ impl Field {
 
     fn name(&self) -> Ident {
         self.column.field.unraw()
+    }
+
+    fn member(&self) -> Member {
+        Member {
+            field: self.column.field.clone(),
+            ty: self.ty.clone(),
+            variant: self.unfit.is_none().then(|| self.column.variant.clone()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
+mod codec;
 mod entity;
 mod hooks;
 mod input;

@@ -12,6 +12,7 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
 use super::*;
 
+mod generated;
 mod rows;
 
 fn encode(value: &Value) -> Vec<u8> {

@@ -49,7 +49,13 @@ impl<P: Payload> Fetch<'_, P> {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;
         }
-        let mut reader = Reader::new(envelope.payload);
+        let payload = match envelope.payload(self.cache.settings().packing()) {
+            Ok(Some(payload)) => payload,
+            // As good as outdated: another process may read it, so it is no corruption to tell of.
+            Ok(None) => return stale,
+            Err(error) => return self.corrupt(position, &error.to_string()),
+        };
+        let mut reader = Reader::new(&payload);
         match P::decode(envelope.present, &mut reader) {
             Ok(value) if reader.is_empty() => State::Done(Fetched {
                 value: Arc::new(value),

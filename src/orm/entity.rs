@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PrimaryKeyTrait, TryIntoModel};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PrimaryKeyTrait};
 
 use super::meta::EntityMeta;
 use super::probe::{Place, locate};
 use super::query::QueryCache;
 use super::rows::{get, get_many, in_key_order, values};
 use super::site::{Site, installed};
+use crate::codec::RowCodec;
 use crate::config::Consistency;
 use crate::error::CacheError;
 use crate::invalidation::Invalidation;
@@ -33,10 +34,7 @@ pub type Rows<M> = Arc<[Arc<M>]>;
 /// A cached row is shared and may be replaced at any moment: to change a row, read it afresh in a
 /// transaction (`Entity::find_by_id(id).lock_exclusive().one(&txn)`), change that, and save.
 pub trait CachedEntity:
-    EntityTrait<
-        Model: Send + Sync + 'static,
-        ActiveModel: TryIntoModel<<Self as EntityTrait>::Model> + Send + Sync + 'static,
-    >
+    RowCodec<Model: Send + Sync + 'static, ActiveModel: Send + Sync + 'static>
 {
     /// What is known of the entity.
     fn cached_meta() -> &'static EntityMeta;

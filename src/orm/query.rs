@@ -284,9 +284,11 @@ impl<E: CachedEntity> Payload for Models<E> {
         !self.0.is_empty()
     }
 
-    fn size(&self, encoded: usize) -> usize {
+    fn size(&self, _encoded: usize) -> usize {
         // Of each its place in the list and the two counts of its `Arc`.
-        encoded + self.0.len() * (size_of::<E::Model>() + 3 * size_of::<usize>())
+        let each = size_of::<E::Model>() + 3 * size_of::<usize>();
+        let size = |model: &Arc<_>| each + codec::heap_size(&**model);
+        self.0.iter().map(size).sum()
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -29,8 +29,9 @@ impl<E: CachedEntity> Payload for Row<E> {
         self.0.is_some()
     }
 
-    fn size(&self, encoded: usize) -> usize {
-        size_of::<E::Model>() + encoded
+    fn size(&self, _encoded: usize) -> usize {
+        let size = |model: &Arc<_>| size_of::<E::Model>() + codec::heap_size(&**model);
+        self.0.as_ref().map_or(0, size)
     }
 
     /// The row itself: one pointer less to follow.

@@ -2,4 +2,6 @@
 
 mod crowd;
 mod garbage;
+#[cfg(feature = "lz4")]
+mod packed;
 mod sizes;

@@ -34,7 +34,7 @@ pub enum Mood {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveValueType)]
-pub struct Name(String);
+pub struct Name(pub String);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Settings {
@@ -46,12 +46,13 @@ pub struct Settings {
     rest: std::collections::BTreeMap<String, Json>,
 }
 
-mod everything {
+pub(super) mod everything {
     use super::*;
 
     #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, sea_orm_cache::CachedEntity)]
     #[sea_orm(table_name = "everything")]
+    #[cached(hooks = false)]
     pub struct Model {
         #[sea_orm(primary_key)]
         pub id: i64,
@@ -118,7 +119,7 @@ mod everything {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         theme: "dark".to_owned(),
         size: None,
@@ -126,7 +127,7 @@ fn settings() -> Settings {
     }
 }
 
-fn bare() -> everything::Model {
+pub(super) fn bare() -> everything::Model {
     let utc = ChronoDateTimeUtc::from_timestamp(1_700_000_000, 123_456_789).unwrap();
     let zoned = utc.with_timezone(&FixedOffset::east_opt(5 * 3600 + 1800).unwrap());
     let offset = UtcOffset::from_hms(-3, -30, 0).unwrap();
@@ -184,7 +185,7 @@ fn bare() -> everything::Model {
     }
 }
 
-fn full() -> everything::Model {
+pub(super) fn full() -> everything::Model {
     everything::Model {
         maybe_int: Some(0),
         maybe_text: Some(String::new()),
@@ -202,7 +203,7 @@ fn full() -> everything::Model {
     }
 }
 
-fn encode_row<M: ModelTrait>(model: &M) -> Vec<u8> {
+pub(super) fn encode_row<M: ModelTrait<Entity: RowCodec<Model = M>>>(model: &M) -> Vec<u8> {
     let mut out = Vec::new();
     put_row(&mut out, model).unwrap();
     out
@@ -261,8 +262,17 @@ mod serde_attributes {
     use super::*;
 
     #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
+    #[derive(
+        Clone,
+        Debug,
+        PartialEq,
+        DeriveEntityModel,
+        Serialize,
+        Deserialize,
+        sea_orm_cache::CachedEntity,
+    )]
     #[sea_orm(table_name = "user")]
+    #[cached(hooks = false)]
     pub struct Model {
         #[sea_orm(primary_key)]
         #[serde(skip_deserializing)]
@@ -311,6 +321,8 @@ mod shapes {
                 }
 
                 impl ActiveModelBehavior for ActiveModel {}
+
+                impl crate::codec::RowCodec for Entity {}
             }
         };
     }
@@ -397,7 +409,7 @@ proptest! {
 }
 
 #[derive(Debug, Clone)]
-enum Damage {
+pub(super) enum Damage {
     Cut,
     Flip(u8),
     Insert(Vec<u8>),
@@ -406,7 +418,7 @@ enum Damage {
     Claim(u64),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+pub(super) fn damage() -> impl Strategy<Value = Damage> {
     let claims = [0, 127, 128, 1 << 20, 1 << 32, 1 << 60, u64::MAX];
     prop_oneof![
         Just(Damage::Cut),
@@ -418,7 +430,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 impl Damage {
-    fn of(&self, bytes: &mut Vec<u8>, at: usize) {
+    pub(super) fn of(&self, bytes: &mut Vec<u8>, at: usize) {
         let end = |length: usize, bytes: &[u8]| (at + length).min(bytes.len());
         match self {
             Self::Cut => bytes.truncate(at),
