@@ -5,7 +5,8 @@
 //! `-- --smoke` takes seconds and says nothing about speed; `-- memory` runs the tables with that in their titles.
 //!
 //! The rows of one table are measured in turns, many short rounds each, and a figure is the median of the rounds:
-//! compare within a table of one run only.
+//! compare within a table of one run only. "CPU" is what this process spent, the servers' not included; its ratio is
+//! that to the first row, as is the ratio of throughput.
 
 use std::error::Error;
 use std::future::Future;
@@ -91,13 +92,15 @@ async fn main() -> Outcome<()> {
         world.ids.len(),
         world.plain.get_database_backend()
     );
-    hits_in_redis(&world, &plan, 1).await?;
-    hits_in_redis(&world, &plan, 64).await?;
+    for in_flight in [1, 16, 64, 256] {
+        hits_in_redis(&world, &plan, in_flight).await?;
+    }
     hits_in_memory(&world, &plan, 1).await?;
     hits_in_memory(&world, &plan, 64).await?;
     many_rows(&world, &plan).await?;
     all_rows(&world, &plan).await?;
     drops(&world, &plan).await?;
+    cold_rows(&world, &plan).await?;
     Ok(())
 }
 
@@ -168,6 +171,19 @@ async fn drops(world: &Arc<World>, plan: &Plan) -> Outcome<()> {
         .enter("invalidate_all", world, invalidate_all)
         .run(plan)
         .await
+}
+
+/// Reads of different keys that nobody has cached.
+async fn cold_rows(world: &Arc<World>, plan: &Plan) -> Outcome<()> {
+    for in_flight in [1, 64] {
+        Contest::new(format!("cold rows, {in_flight} in flight"), in_flight)
+            .before_each_round(world, |world| invalidate_all(world, 0))
+            .enter("find_by_id, no cache", world, find_by_id)
+            .enter("cached_get", world, cached_get)
+            .run(plan)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn bare_hget(world: Arc<World>, n: usize) -> Outcome<()> {
@@ -367,6 +383,14 @@ struct Contest {
     title: String,
     in_flight: usize,
     contestants: Vec<(&'static str, Work)>,
+    prepare: Work,
+}
+
+/// What one round took, or each of its turns.
+#[derive(Clone, Copy)]
+struct Cost {
+    time: f64,
+    cpu: f64,
 }
 
 /// Does its thing for each number of a range, one after another.
@@ -378,7 +402,21 @@ impl Contest {
             title,
             in_flight,
             contestants: Vec::new(),
+            prepare: Box::new(|_| Box::pin(async { Ok(()) })),
         }
+    }
+
+    fn before_each_round<F>(
+        mut self,
+        world: &Arc<World>,
+        prepare: impl Fn(Arc<World>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Outcome<()>> + Send + 'static,
+    {
+        let world = world.clone();
+        self.prepare = Box::new(move |_| Box::pin(prepare(world.clone())));
+        self
     }
 
     fn enter<F>(
@@ -417,7 +455,7 @@ impl Contest {
         for (_, work) in &self.contestants {
             sizes.push(self.calibrate(work, plan).await?);
         }
-        let mut times: Vec<Vec<f64>> = vec![Vec::new(); self.contestants.len()];
+        let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); self.contestants.len()];
         for round in 0..plan.rounds {
             // What ran just before has its effect on what runs now.
             let mut places: Vec<usize> = (0..sizes.len()).collect();
@@ -425,10 +463,14 @@ impl Contest {
             for place in places {
                 let (_, work) = &self.contestants[place];
                 let took = self.time(work, round, sizes[place]).await?;
-                times[place].push(took.as_secs_f64() / (sizes[place] * self.in_flight) as f64);
+                let turns = (sizes[place] * self.in_flight) as f64;
+                costs[place].push(Cost {
+                    time: took.time / turns,
+                    cpu: took.cpu / turns,
+                });
             }
         }
-        self.print(times.into_iter().map(median).collect());
+        self.print(&costs.into_iter().map(medians).collect::<Vec<_>>());
         Ok(())
     }
 
@@ -437,15 +479,16 @@ impl Contest {
         let mut size = 1;
         loop {
             let took = self.time(work, 0, size).await?;
-            if took * 2 > plan.round {
+            if took.time * 2.0 > plan.round.as_secs_f64() {
                 return Ok(size);
             }
             size *= 2;
         }
     }
 
-    async fn time(&self, work: &Work, round: usize, size: usize) -> Outcome<Duration> {
-        let start = Instant::now();
+    async fn time(&self, work: &Work, round: usize, size: usize) -> Outcome<Cost> {
+        (self.prepare)(0..0).await?;
+        let (start, cpu) = (Instant::now(), cpu_time());
         let mut tasks = JoinSet::new();
         for task in 0..self.in_flight {
             let first = (round * self.in_flight + task) * size;
@@ -454,19 +497,37 @@ impl Contest {
         while let Some(done) = tasks.join_next().await {
             done??;
         }
-        Ok(start.elapsed())
+        Ok(Cost {
+            time: start.elapsed().as_secs_f64(),
+            cpu: cpu_time() - cpu,
+        })
     }
 
-    fn print(&self, medians: Vec<f64>) {
+    fn print(&self, medians: &[Cost]) {
         println!(
-            "\n{:<40} {:>12} {:>12} {:>8}",
-            self.title, "each", "per second", "ratio"
+            "\n{:<40} {:>12} {:>12} {:>8} {:>12} {:>8}",
+            self.title, "each", "per second", "ratio", "CPU", "ratio"
         );
-        for ((name, _), time) in self.contestants.iter().zip(&medians) {
-            let (micros, rate) = (time * 1e6, 1.0 / time);
-            let ratio = medians[0] / time;
-            println!("  {name:<38} {micros:>9.1} us {rate:>12.0} {ratio:>8.2}");
+        for ((name, _), cost) in self.contestants.iter().zip(medians) {
+            let (micros, rate, cpu) = (cost.time * 1e6, 1.0 / cost.time, cost.cpu * 1e6);
+            let (faster, more) = (medians[0].time / cost.time, cost.cpu / medians[0].cpu);
+            println!(
+                "  {name:<38} {micros:>9.1} us {rate:>12.0} {faster:>8.2} {cpu:>9.1} us {more:>8.2}"
+            );
         }
+    }
+}
+
+/// The processor time that this process has spent, in seconds.
+fn cpu_time() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+fn medians(costs: Vec<Cost>) -> Cost {
+    Cost {
+        time: median(costs.iter().map(|cost| cost.time).collect()),
+        cpu: median(costs.iter().map(|cost| cost.cpu).collect()),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! An entry is one key with fields: a value per fingerprint, a lease per fingerprint, a fence per
 //! writer. A store runs a batch of [`Op`]s in one round trip; each op is atomic on its one key.
+//! [`Coalesced`] sends batches that are in flight at the same moment as one.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use bytes::Bytes;
 use crate::key::Key;
 
 mod breaker;
+mod coalesce;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
+pub use coalesce::Coalesced;
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -257,4 +260,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// or FLUSHALL another process may have created a new one. If it is missing, ours is planted
     /// again.
     async fn refresh_root(&self) -> Result<(), StoreError>;
+
+    /// How many batches so far needed no request of their own, because they went out with another
+    /// one's. Defaults to none.
+    fn merged(&self) -> u64 {
+        0
+    }
 }

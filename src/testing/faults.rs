@@ -307,4 +307,8 @@ impl Store for FaultyStore {
         };
         self.living(false, refresh).await
     }
+
+    fn merged(&self) -> u64 {
+        self.inner.merged()
+    }
 }
