@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::{Fingerprint, Op, Replies, Reply, Store, StoreError};
+use super::{Feed, Fingerprint, Op, Replies, Reply, Store, StoreError};
 use crate::key::Key;
 
 /// This many requests may be in flight before batches wait: while one is answered the next is on
@@ -128,6 +128,10 @@ impl Store for Coalesced {
 
     async fn refresh_root(&self) -> Result<(), StoreError> {
         self.0.store.refresh_root().await
+    }
+
+    fn feed(&self) -> Option<Arc<Feed>> {
+        self.0.store.feed()
     }
 
     fn merged(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! [`Coalesced`] sends batches that are in flight at the same moment as one.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +14,15 @@ use crate::key::Key;
 
 mod breaker;
 mod coalesce;
+mod feed;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
 pub use coalesce::Coalesced;
+pub use feed::Feed;
+pub(crate) use feed::{Count, Mark, OwnWrite, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -70,6 +74,11 @@ pub enum Op {
     /// Looks a generation up without creating it. Answers [`Reply::Generation`].
     Peek {
         /// The generation.
+        key: Key,
+    },
+    /// Asks how long what stands under the key will live. Answers [`Reply::Life`].
+    Life {
+        /// The entry.
         key: Key,
     },
     /// Looks a generation up and creates it as `fresh` if there is none and no fence stands.
@@ -143,6 +152,7 @@ impl Op {
         match self {
             Self::Read { key, .. }
             | Self::Peek { key }
+            | Self::Life { key }
             | Self::Generation { key, .. }
             | Self::Acquire { key, .. }
             | Self::Fill { key, .. }
@@ -154,7 +164,10 @@ impl Op {
 
     /// Whether it looks up a value or a generation and changes nothing.
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Peek { .. })
+        matches!(
+            self,
+            Self::Read { .. } | Self::Peek { .. } | Self::Life { .. }
+        )
     }
 
     /// Whether it stores a value.
@@ -172,6 +185,11 @@ impl Op {
         matches!(self, Self::Fence { .. })
     }
 
+    /// Whether it makes what stands under its key stale, on behalf of a writer.
+    pub(crate) fn invalidates(&self) -> bool {
+        self.is_fence() || self.is_settle()
+    }
+
     /// Whether it ends a write.
     pub fn is_settle(&self) -> bool {
         matches!(self, Self::Settle { .. })
@@ -185,6 +203,8 @@ pub enum Reply {
     Value(Option<Bytes>),
     /// The generation's name, if it stands.
     Generation(Option<Token>),
+    /// How long what stands under the key will live at most; `None` if nothing does, or for ever.
+    Life(Option<Duration>),
     /// What came of asking for a lease.
     Acquired(Acquired),
     /// Whether the value was stored.
@@ -265,5 +285,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// one's. Defaults to none.
     fn merged(&self) -> u64 {
         0
+    }
+
+    /// What the store hears of changes by others to what was read from it, if it does. Without it there
+    /// can be no in-process tier before this store.
+    fn feed(&self) -> Option<Arc<Feed>> {
+        None
     }
 }

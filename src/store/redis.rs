@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Op, Replies, Store, StoreError};
+use super::{Feed, Op, Replies, Store, StoreError};
 
 mod link;
 mod wire;
@@ -28,6 +28,10 @@ pub struct RedisOptions {
     /// How long connecting may take. A batch does not wait for all of it, but connecting goes on
     /// and later batches profit. Defaults to 1 s.
     pub connect_timeout: Duration,
+    /// Has the server tell of changes to what was read (`CLIENT TRACKING`), for an in-process tier, and
+    /// asks it three times in this time whether it still does. Without an answer for so long the tier
+    /// is not used. Off by default; at least 100 ms.
+    pub max_silence: Option<Duration>,
     /// The prefix of the root generation's key. Defaults to `soc`.
     pub prefix: String,
 }
@@ -37,6 +41,7 @@ impl Default for RedisOptions {
         Self {
             command_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(1),
+            max_silence: None,
             prefix: "soc".to_owned(),
         }
     }
@@ -115,5 +120,9 @@ impl Store for RedisStore {
             Ok(())
         };
         self.shared.with_live(refresh).await
+    }
+
+    fn feed(&self) -> Option<Arc<Feed>> {
+        self.shared.feed.clone()
     }
 }

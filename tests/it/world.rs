@@ -24,6 +24,8 @@ pub enum Sql {
 pub enum Place {
     Memory,
     Redis,
+    /// Redis with an in-process tier in front.
+    Tiered,
 }
 
 pub struct World {
@@ -50,11 +52,13 @@ impl World {
         entities::create_tables(&raw).await;
         let (store, redis): (Arc<dyn Store>, _) = match place {
             Place::Memory => (Arc::new(MemoryStore::new(16 << 20)), None),
-            Place::Redis => {
+            Place::Redis | Place::Tiered => {
                 let server = support::redis().await;
                 let limit = Duration::from_secs(5);
+                let tiered = matches!(place, Place::Tiered);
                 let options = RedisOptions {
                     command_timeout: limit,
+                    max_silence: tiered.then_some(Duration::from_secs(1)),
                     ..RedisOptions::default()
                 };
                 let store = RedisStore::connect(server.url(), options)
@@ -65,11 +69,12 @@ impl World {
             }
         };
         let store = FaultyStore::around(store);
-        let cache = Cache::builder()
-            .store(store.clone())
-            .build()
-            .await
-            .expect("build the cache");
+        let builder = Cache::builder().store(store.clone());
+        let builder = match place {
+            Place::Tiered => builder.l1(16 << 20),
+            Place::Memory | Place::Redis => builder,
+        };
+        let cache = builder.build().await.expect("build the cache");
         let mut counted = database.connect().await;
         let meter = Meter::new(&cache, &mut counted);
         let db = cache.attach(counted);
@@ -116,6 +121,20 @@ impl World {
             .expect("seed");
     }
 
+    /// What a cached read costs.
+    pub fn free(&self) -> Cost {
+        self.hits(1)
+    }
+
+    /// What cached reads cost that ask the store so often, where no in-process tier answers.
+    pub fn hits(&self, round_trips: u64) -> Cost {
+        let asked = u64::from(self.cache.stats().l1.is_none());
+        Cost {
+            statements: 0,
+            round_trips: round_trips * asked,
+        }
+    }
+
     /// Runs `work` and tells what it cost.
     pub async fn cost<T>(&self, work: impl Future<Output = T>) -> (T, Cost) {
         self.meter.cost(work).await
@@ -145,12 +164,6 @@ fn imagined() -> impl Iterator<Item = city::Model> {
     })
 }
 
-/// A cached read.
-pub const FREE: Cost = Cost {
-    statements: 0,
-    round_trips: 1,
-};
-
 /// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}.
 #[macro_export]
 macro_rules! on_all {
@@ -162,6 +175,8 @@ macro_rules! on_all {
             async fn sqlite_memory() { super::$behaviour(World::new(Sql::Sqlite, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite_redis() { super::$behaviour(World::new(Sql::Sqlite, Place::Redis).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_tiered() { super::$behaviour(World::new(Sql::Sqlite, Place::Tiered).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres_memory() { super::$behaviour(World::new(Sql::Postgres, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

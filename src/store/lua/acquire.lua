@@ -35,4 +35,6 @@ local left = redis.call('PTTL', key)
 if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than(ARGV[1])) then
   redis.call('PEXPIRE', key, ARGV[5])
 end
+-- A read after the write, for the reason given in fill.lua: the entry may hold another build's value.
+redis.call('HSTRLEN', key, ARGV[2])
 return {'granted'}

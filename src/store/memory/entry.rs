@@ -69,6 +69,10 @@ impl Entry {
         Some(value.clone())
     }
 
+    pub(super) fn life(&self, now: Instant) -> Option<Duration> {
+        Some(self.expires?.saturating_duration_since(now))
+    }
+
     pub(super) fn peek(&self) -> Option<Token> {
         self.generation
     }

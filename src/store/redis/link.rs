@@ -1,18 +1,22 @@
 //! The way to one server: a connection, made again when it broke.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisError, Value};
+use redis::{
+    Client, Cmd, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::RedisOptions;
 use super::wire::{self, SCRIPTS, Scripts};
+use crate::clock;
 use crate::key::escape;
-use crate::store::{Op, Reply, StoreError, Token};
+use crate::store::{Feed, Op, OwnWrite, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
@@ -22,6 +26,8 @@ const STALLS: u32 = 3;
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) options: RedisOptions,
+    /// Whom to tell of changes by others, where somebody wants to know.
+    pub(super) feed: Option<Arc<Feed>>,
     state: Mutex<State>,
 }
 
@@ -42,6 +48,7 @@ pub(super) struct Live {
     run: Arc<str>,
     pub(super) root: Token,
     stalls: Arc<Stalls>,
+    feed: Option<Arc<Feed>>,
 }
 
 /// How often in a row a connection did not answer in time.
@@ -54,6 +61,9 @@ impl Link {
     pub(super) fn new(url: &str, options: RedisOptions) -> Result<Self, RedisError> {
         Ok(Self {
             client: client(url)?,
+            feed: options
+                .max_silence
+                .map(|silence| Arc::new(Feed::new(silence))),
             options,
             state: Mutex::new(State::Idle),
         })
@@ -115,6 +125,10 @@ impl Link {
             let outcome = timeout(limit, link.open(id)).await;
             let outcome = outcome.unwrap_or(Err(StoreError::Timeout(limit)));
             link.conclude(id, &outcome);
+            if let (Ok(live), Some(feed)) = (&outcome, &link.feed) {
+                let (link, feed) = (Arc::downgrade(&link), Arc::clone(feed));
+                tokio::spawn(listen(link, feed, live.clone()));
+            }
             outcome
         });
         let attempt = async {
@@ -126,16 +140,28 @@ impl Link {
 
     async fn open(&self, id: Token) -> Result<Live, StoreError> {
         // Both timeouts are ours: one timer for a batch is cheaper than one for each request.
-        let config = redis::AsyncConnectionConfig::new()
+        let mut config = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None);
+        if let Some(feed) = &self.feed {
+            config = config.set_push_sender(teller(Arc::clone(feed), id));
+        }
         let connection = self
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(unreachable)?;
+        let sent = clock::now();
         let mut setup = redis::pipe();
         setup.cmd("INFO").arg("server");
+        if self.feed.is_some() {
+            // Not of our own changes: what they cost the tier is not left to the server to say.
+            setup.add_command(
+                redis::cmd("CLIENT")
+                    .arg(&["TRACKING", "ON", "NOLOOP"])
+                    .clone(),
+            );
+        }
         for script in SCRIPTS.all() {
             setup.add_command(wire::load(script));
         }
@@ -149,12 +175,16 @@ impl Link {
             }
         }
         let root = root(connection.clone(), wire::root(&self.root_key(), &run, None)).await?;
+        if let Some(feed) = &self.feed {
+            feed.connected(id, sent);
+        }
         Ok(Live {
             id,
             connection,
             run: run.into(),
             root,
             stalls: Arc::new(Stalls::new()),
+            feed: self.feed.clone(),
         })
     }
 
@@ -178,21 +208,77 @@ impl Link {
         let mut state = self.state();
         if matches!(&*state, State::Live(live) if live.id == id) {
             *state = State::Idle;
+            // In this order: what is asked for from here on goes over another connection.
+            drop(state);
+            self.lost(id);
         }
+    }
+
+    fn lost(&self, id: Token) {
+        if let Some(feed) = &self.feed {
+            feed.lost(id);
+        }
+    }
+
+    fn is_live(&self, id: Token) -> bool {
+        matches!(&*self.state(), State::Live(live) if live.id == id)
     }
 
     /// Takes over the root generation that was found over the connection.
     pub(super) fn adopt(&self, id: Token, root: Token) {
         if let State::Live(live) = &mut *self.state()
             && live.id == id
+            && live.root != root
         {
             live.root = root;
+            if let Some(feed) = &self.feed {
+                feed.all_changed();
+            }
         }
     }
 
     /// Never held across an await.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the feed what the server has to tell. Called by the connection before it reads on, so that an
+/// answer means that all earlier news was told.
+fn teller(feed: Arc<Feed>, id: Token) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
+    move |news| {
+        match (news.kind, &news.data[..]) {
+            (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
+                Value::BulkString(key) => feed.changed(key),
+                _ => feed.all_changed(),
+            }),
+            // FLUSHALL.
+            (PushKind::Invalidate, _) => feed.all_changed(),
+            (PushKind::Disconnection, _) => feed.lost(id),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Asks the server again and again whether it is still there, and gives the connection up if it is not.
+/// Ends with the connection.
+async fn listen(link: Weak<Link>, feed: Arc<Feed>, live: Live) {
+    let Some(max_silence) = feed.max_silence() else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(max_silence / 3).await;
+        let is_live = |link: Arc<Link>| link.is_live(live.id);
+        if !link.upgrade().is_some_and(is_live) {
+            return;
+        }
+        let sent = clock::now();
+        if live.ping(max_silence).await {
+            feed.heard(live.id, sent);
+        } else if let Some(link) = link.upgrade() {
+            link.give_up(live.id);
+        }
     }
 }
 
@@ -213,11 +299,19 @@ impl Live {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
+        let _own = self.own_writes(ops);
         let answers = self.answers(ops).await?.into_iter();
         let replies = ops.iter().zip(answers);
         replies
             .map(|(op, answer)| wire::reply(op, answer))
             .collect()
+    }
+
+    /// Keeps what these ops invalidate out of the tier until they are answered.
+    fn own_writes(&self, ops: &[Op]) -> Option<OwnWrite> {
+        let feed = self.feed.as_ref()?;
+        let writes = ops.iter().filter(|op| op.invalidates());
+        Some(feed.fence(writes.map(Op::key)))
     }
 
     /// The server's answers, one for each op.
@@ -239,6 +333,14 @@ impl Live {
             answers.extend(self.send(again).await?.drain(Scripts::COUNT..));
         }
         Ok(answers)
+    }
+
+    /// Whether the server answers in time.
+    async fn ping(&self, limit: Duration) -> bool {
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING");
+        let answer = timeout(limit, connection.send_packed_command(&ping)).await;
+        matches!(answer, Ok(Ok(answer)) if !matches!(answer, Value::ServerError(_)))
     }
 
     async fn send(&self, pipeline: redis::Pipeline) -> Result<Vec<Value>, StoreError> {

@@ -104,6 +104,11 @@ pub(super) fn command(op: &Op) -> Cmd {
     match op {
         Op::Read { key, field } => get(key.as_str(), &value_field(*field)),
         Op::Peek { key } => get(key.as_str(), b"g"),
+        Op::Life { key } => {
+            let mut command = redis::cmd("PTTL");
+            command.arg(key.as_str());
+            command
+        }
         Op::Generation { key, fresh } => {
             let mut command = SCRIPTS.generation.on(key.as_str());
             command.arg(&hex(*fresh));
@@ -217,6 +222,13 @@ pub(super) fn reply(op: &Op, answer: Value) -> Result<Reply, StoreError> {
         Op::Peek { .. } => {
             bytes(answer).map(|name| Reply::Generation(name.and_then(|name| token(&name))))
         }
+        Op::Life { .. } => match answer {
+            // Below zero: there is no such key, or it has no end.
+            Value::Int(millis) => Ok(Reply::Life(
+                u64::try_from(millis).ok().map(Duration::from_millis),
+            )),
+            _ => Err(unexpected("a look-up")),
+        },
         Op::Generation { .. } => bytes(answer)?
             .map(|name| token(&name).ok_or_else(|| unexpected("a generation")))
             .transpose()

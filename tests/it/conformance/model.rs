@@ -19,6 +19,8 @@ impl Model {
         match op {
             Op::Read { key, field } => Reply::Value(self.values.get(&(key, field)).cloned()),
             Op::Peek { key } => Reply::Generation(self.generations.get(&key).copied()),
+            // It knows no time.
+            Op::Life { .. } => Reply::Life(None),
             Op::Generation { key, fresh } => Reply::Generation(
                 (!self.fenced(&key)).then(|| *self.generations.entry(key).or_insert(fresh)),
             ),
