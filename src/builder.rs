@@ -8,9 +8,9 @@ use crate::config::{LONGEST, PlainTransactions, WritePolicy};
 use crate::envelope::Packing;
 use crate::error::CacheError;
 use crate::observe::{Observer, Witness};
-use crate::store::{MemoryStore, Store};
 #[cfg(feature = "redis")]
-use crate::store::{RedisOptions, RedisStore};
+use crate::store::{Coalesced, RedisOptions, RedisStore};
+use crate::store::{MemoryStore, Store};
 
 /// Settings that live as long as the cache.
 #[derive(Clone, Debug)]
@@ -307,10 +307,12 @@ impl CacheBuilder {
                 };
                 options.command_timeout = self.command_timeout.unwrap_or(options.command_timeout);
                 options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
-                if self.lazy {
-                    return Ok(Arc::new(RedisStore::lazy(url, options)?));
-                }
-                Ok(Arc::new(RedisStore::connect(url, options).await?))
+                let limit = options.command_timeout;
+                let store = match self.lazy {
+                    true => RedisStore::lazy(url, options)?,
+                    false => RedisStore::connect(url, options).await?,
+                };
+                Ok(Arc::new(Coalesced::around(Arc::new(store), limit)))
             }
         }
     }

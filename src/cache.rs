@@ -15,6 +15,7 @@ use crate::bulkhead::Bulkhead;
 use crate::config::{PlainTransactions, WritePolicy};
 use crate::error::CacheError;
 use crate::flight::Flights;
+use crate::gather::Gathers;
 use crate::invalidation::Invalidation;
 use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
@@ -42,6 +43,7 @@ struct Shared {
     breaker: Breaker,
     journal: Journal,
     flights: Flights,
+    gathers: Gathers,
     bulkhead: Bulkhead,
     tier: Option<Tier>,
     witness: Witness,
@@ -83,6 +85,7 @@ impl Cache {
             breaker: Breaker::default(),
             journal: Journal::default(),
             flights: Flights::default(),
+            gathers: Gathers::default(),
             bulkhead: Bulkhead::new(settings.max_loads, settings.load_wait),
             witness,
             settings,
@@ -91,11 +94,15 @@ impl Cache {
 
     /// All counters, as they stand.
     pub fn stats(&self) -> Stats {
+        // Before the batches are counted: a batch that is merged later is counted already.
+        let merged = self.0.store.merged();
+        let stats = self.0.witness.stats();
         Stats {
+            round_trips: stats.round_trips.saturating_sub(merged),
             undelivered: self.0.journal.len() as u64,
             degraded: !self.0.breaker.is_closed(),
             l1: self.tier().map(Tier::stats),
-            ..self.0.witness.stats()
+            ..stats
         }
     }
 
@@ -128,6 +135,10 @@ impl Cache {
 
     pub(crate) fn flights(&self) -> &Flights {
         &self.0.flights
+    }
+
+    pub(crate) fn gathers(&self) -> &Gathers {
+        &self.0.gathers
     }
 
     pub(crate) fn plain_transactions(&self) -> PlainTransactions {
@@ -398,7 +409,7 @@ impl Shared {
     async fn ask(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
         let asked = batch.len();
         self.witness.round_trip();
-        let abandoned = Abandoned(Some(&self.breaker));
+        let (sent, abandoned) = (self.breaker.sent(), Abandoned(Some(&self.breaker)));
         let answer = self.store.run(batch).await;
         abandoned.answered();
         let answer = match answer {
@@ -411,7 +422,7 @@ impl Shared {
         let turned = if answer.is_ok() {
             self.breaker.succeeded()
         } else {
-            self.breaker.failed()
+            self.breaker.failed(sent)
         };
         match turned {
             Some(Turned::Opened) => self.witness.emit(&Event::BreakerOpened),

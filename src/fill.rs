@@ -120,7 +120,7 @@ impl Cache {
     /// Answers requests for distinct keys from the store, and what it does not have from `load`,
     /// which is given positions in `requests` and answers in the same order.
     ///
-    /// Only `load` can fail it, or the bulkhead before it.
+    /// Only `load` can fail it. It sees to its [place](Self::begin_load) itself.
     pub(crate) async fn fetch<P, L, F>(
         &self,
         shape: &Shape<'_>,
@@ -488,9 +488,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         if positions.is_empty() {
             return Ok(());
         }
-        let under_way = self.cache.begin_load(self.shape.entity).await?;
         let loaded = load(positions.clone()).await?;
-        drop(under_way);
         if loaded.len() != positions.len() {
             return Err(DbErr::Custom(
                 "a load answered another number of values than asked".to_owned(),

@@ -77,6 +77,7 @@ mod envelope;
 mod error;
 mod fill;
 mod flight;
+mod gather;
 mod invalidation;
 mod journal;
 mod key;

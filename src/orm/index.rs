@@ -156,6 +156,7 @@ impl<E: CachedEntity> IndexLookup<E> {
         let fetched = site
             .cache
             .fetch(&shape, vec![request], |_| async {
+                let _place = site.cache.begin_load(&self.meta.name).await?;
                 let rows = self.load(db).await?;
                 let keys = Keys {
                     pks: rows.iter().map(|row| pk_of(&**row)).collect(),

@@ -229,7 +229,10 @@ impl<E: CachedEntity> CachedSelect<E> {
             asked: Vec::new(),
             outdated: None,
         };
-        let load = |_| async { Ok(vec![load().await?]) };
+        let load = |_| async {
+            let _place = site.cache.begin_load(&meta.name).await?;
+            Ok(vec![load().await?])
+        };
         let fetched = site.cache.fetch(&shape, vec![request], load).await?;
         let answer = fetched.into_iter().next().map(|fetched| fetched.value);
         answer.ok_or_else(|| DbErr::Custom("a cached select had no answer".to_owned()))

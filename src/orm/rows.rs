@@ -17,6 +17,7 @@ use super::probe::{self, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Payload, Request, Shape};
+use crate::gather::{Load, Wanted};
 use crate::key::{Generation, Key, KeyPart};
 use crate::observe::Event;
 use crate::tier::{Held, Id};
@@ -210,7 +211,7 @@ pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     } else {
         site.cache
             .fetch(&row_shape(meta, site), requests, |wanted| {
-                load_payloads::<E, C>(&pks, wanted, db)
+                load_payloads::<E, C>(site, &pks, wanted, db)
             })
             .await?
     };
@@ -306,20 +307,29 @@ fn row_id(meta: &EntityMeta, site: &Site, pk: &[Value], key: &Key) -> Id {
     }
 }
 
+/// The rows of some of `pks`, loaded with those that other readers want at the same moment.
 async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
+    site: &Site,
     pks: &[Vec<Value>],
     wanted: Vec<usize>,
     db: &C,
 ) -> Result<Vec<Row<E>>, DbErr> {
-    let wanted: Vec<&[Value]> = wanted
-        .into_iter()
-        .map(|place| pks[place].as_slice())
-        .collect();
-    Ok(load_rows::<E, C>(&wanted, db)
-        .await?
-        .into_iter()
-        .map(Row)
-        .collect())
+    let load = Load {
+        cache: &site.cache,
+        space: &site.space,
+        entity: &E::cached_meta().name,
+        most: keys_per_query::<E>(),
+    };
+    let wanted = wanted.into_iter().map(|place| pks[place].clone()).collect();
+    let query = |wanted: Vec<Wanted>| async move {
+        let pks: Vec<&[Value]> = wanted
+            .iter()
+            .flat_map(|pks| pks.iter().map(Vec::as_slice))
+            .collect();
+        load_rows::<E, C>(&pks, db).await
+    };
+    let rows = load.run(wanted, query).await?;
+    Ok(rows.into_iter().map(Row).collect())
 }
 
 async fn unkeyed_rows<E: CachedEntity, C: ConnectionTrait>(
@@ -352,17 +362,20 @@ const KEYS_PER_QUERY: usize = 1_000;
 /// SQLite takes none deeper than 1,000, nor does the stack of whoever builds it.
 const COMPOSITE_KEYS_PER_QUERY: usize = 100;
 
+fn keys_per_query<E: CachedEntity>() -> usize {
+    match E::cached_meta().primary_key[..] {
+        [_] => KEYS_PER_QUERY,
+        _ => COMPOSITE_KEYS_PER_QUERY,
+    }
+}
+
 /// Rows by primary key from the database, in the order asked.
 async fn load_rows<E: CachedEntity, C: ConnectionTrait>(
     pks: &[&[Value]],
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     let mut found = Vec::with_capacity(pks.len());
-    let size = match E::cached_meta().primary_key[..] {
-        [_] => KEYS_PER_QUERY,
-        _ => COMPOSITE_KEYS_PER_QUERY,
-    };
-    for chunk in pks.chunks(size) {
+    for chunk in pks.chunks(keys_per_query::<E>()) {
         let rows = E::find().filter(pk_filter::<E>(chunk)).all(db).await?;
         let rows: Vec<KeyedRow<E::Model>> = rows
             .into_iter()

@@ -1,7 +1,7 @@
 //! The circuit breaker: stops asking a store that does not answer.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// This many failures in a row open the breaker.
@@ -18,8 +18,14 @@ pub(crate) struct Breaker {
     tripped: AtomicBool,
     /// Set by a failure and cleared by a success: one success after another takes no lock.
     failing: AtomicBool,
+    /// How many failures were counted so far.
+    counted: AtomicU64,
     state: Mutex<State>,
 }
+
+/// When a request was sent, in failures counted before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent(u64);
 
 #[derive(Debug, Default)]
 struct State {
@@ -56,6 +62,11 @@ impl Breaker {
         !self.tripped.load(Ordering::Acquire)
     }
 
+    /// To be noted before a request is sent.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent(self.counted.load(Ordering::Acquire))
+    }
+
     /// Notes an answer.
     pub(crate) fn succeeded(&self) -> Option<Turned> {
         if !self.failing.load(Ordering::Acquire) {
@@ -69,12 +80,19 @@ impl Breaker {
             .then_some(Turned::Closed)
     }
 
-    /// Notes a failure.
-    pub(crate) fn failed(&self) -> Option<Turned> {
+    /// Notes a failure. Of the requests that were under way at the same moment only the first failure
+    /// counts: a connection that breaks, or one answer for many callers that does not come, fails them
+    /// all at once, and is one failure and no three in a row.
+    pub(crate) fn failed(&self, sent: Sent) -> Option<Turned> {
         let mut state = self.lock();
         self.failing.store(true, Ordering::Release);
-        state.failures = state.failures.saturating_add(1);
         state.probing = false;
+        let counted = self.counted.load(Ordering::Acquire);
+        if sent.0 != counted {
+            return None;
+        }
+        self.counted.store(counted + 1, Ordering::Release);
+        state.failures = state.failures.saturating_add(1);
         if state.failures < FAILURES_TO_OPEN {
             return None;
         }
@@ -99,18 +117,23 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    /// A request that is sent and fails while no other one is under way.
+    fn fail(breaker: &Breaker) -> Option<Turned> {
+        breaker.failed(breaker.sent())
+    }
+
     #[test]
     fn opens_after_three_failures_in_a_row_and_lets_one_probe_through() {
         let breaker = Breaker::default();
-        assert_eq!(breaker.failed(), None);
-        assert_eq!(breaker.failed(), None);
+        assert_eq!(fail(&breaker), None);
+        assert_eq!(fail(&breaker), None);
         assert!(breaker.admits());
-        assert_eq!(breaker.failed(), Some(Turned::Opened));
+        assert_eq!(fail(&breaker), Some(Turned::Opened));
         assert!(!breaker.admits());
         breaker.lock().retry_at = Some(Instant::now());
         assert!(breaker.admits(), "the probe");
         assert!(!breaker.admits(), "only one probe");
-        assert_eq!(breaker.failed(), None, "still open");
+        assert_eq!(fail(&breaker), None, "still open");
         assert!(!breaker.admits());
         breaker.lock().retry_at = Some(Instant::now());
         assert!(breaker.admits());
@@ -122,18 +145,42 @@ mod tests {
     fn a_success_between_failures_keeps_it_closed() {
         let breaker = Breaker::default();
         for _ in 0..10 {
-            assert_eq!(breaker.failed(), None);
-            assert_eq!(breaker.failed(), None);
+            assert_eq!(fail(&breaker), None);
+            assert_eq!(fail(&breaker), None);
             assert_eq!(breaker.succeeded(), None);
         }
         assert!(breaker.is_closed());
     }
 
     #[test]
+    fn requests_that_fail_together_are_one_failure() {
+        let breaker = Breaker::default();
+        for turned in [None, None, Some(Turned::Opened)] {
+            assert!(breaker.is_closed());
+            let together = [(); 64].map(|()| breaker.sent());
+            let turns = together.map(|sent| breaker.failed(sent));
+            assert_eq!((turns[0], &turns[1..]), (turned, &[None; 63][..]));
+        }
+        assert!(!breaker.is_closed());
+    }
+
+    #[test]
+    fn a_late_failure_of_before_a_success_does_not_count_after_it() {
+        let breaker = Breaker::default();
+        let late = breaker.sent();
+        fail(&breaker);
+        assert_eq!(breaker.succeeded(), None);
+        assert_eq!(breaker.failed(late), None);
+        assert_eq!((fail(&breaker), fail(&breaker)), (None, None));
+        assert!(breaker.is_closed());
+        assert_eq!(fail(&breaker), Some(Turned::Opened));
+    }
+
+    #[test]
     fn the_pause_is_bounded() {
         let breaker = Breaker::default();
         for _ in 0..40 {
-            breaker.failed();
+            fail(&breaker);
         }
         assert_eq!(breaker.lock().pause, LONGEST_PAUSE);
     }
@@ -142,7 +189,7 @@ mod tests {
     fn an_abandoned_probe_makes_room_for_the_next() {
         let breaker = Breaker::default();
         for _ in 0..FAILURES_TO_OPEN {
-            breaker.failed();
+            fail(&breaker);
         }
         breaker.lock().retry_at = Some(Instant::now());
         assert!(breaker.admits());

@@ -2,6 +2,7 @@
 //!
 //! An entry is one key with fields: a value per fingerprint, a lease per fingerprint, a fence per
 //! writer. A store runs a batch of [`Op`]s in one round trip; each op is atomic on its one key.
+//! [`Coalesced`] sends batches that are in flight at the same moment as one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use bytes::Bytes;
 use crate::key::Key;
 
 mod breaker;
+mod coalesce;
 mod feed;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
+pub use coalesce::Coalesced;
 pub use feed::Feed;
 pub(crate) use feed::{Count, Mark, OwnChange, Stripe};
 pub use memory::MemoryStore;
@@ -277,6 +280,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// or FLUSHALL another process may have created a new one. If it is missing, ours is planted
     /// again.
     async fn refresh_root(&self) -> Result<(), StoreError>;
+
+    /// How many batches so far needed no request of their own, because they went out with another
+    /// one's. Defaults to none.
+    fn merged(&self) -> u64 {
+        0
+    }
 
     /// What the store hears of changes by others to what was read from it, if it does. Without it there
     /// can be no in-process tier before this store.

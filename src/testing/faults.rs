@@ -308,6 +308,10 @@ impl Store for FaultyStore {
         self.living(false, refresh).await
     }
 
+    fn merged(&self) -> u64 {
+        self.inner.merged()
+    }
+
     fn feed(&self) -> Option<Arc<Feed>> {
         self.inner.feed()
     }

@@ -1,12 +1,14 @@
 //! What every store must do. Each behaviour runs against each store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sea_orm_cache::Key;
 use sea_orm_cache::store::{
-    Acquired, Filled, Fingerprint, MemoryStore, Op, RedisOptions, RedisStore, Reply, Store, Token,
+    Acquired, Coalesced, Filled, Fingerprint, MemoryStore, Op, RedisOptions, RedisStore, Reply,
+    Store, Token,
 };
 
 mod model;
@@ -60,6 +62,19 @@ macro_rules! behaviours {
                     let (_server, url) = redis_url();
                     let store = RedisStore::connect(&url, patient()).await.expect("a connection");
                     super::$name(&store).await;
+                }
+            )*
+        }
+
+        mod in_redis_coalesced {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let (_server, url) = redis_url();
+                    let store = RedisStore::connect(&url, patient()).await.expect("a connection");
+                    let limit = patient().command_timeout;
+                    super::$name(&Coalesced::around(Arc::new(store), limit)).await;
                 }
             )*
         }

@@ -4,6 +4,7 @@ mod conformance;
 mod entities;
 mod faults;
 mod fuzz;
+mod gather;
 mod history;
 mod hooks;
 mod hostile;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend, EntityTrait};
-use sea_orm_cache::store::{MemoryStore, RedisOptions, RedisStore, Store};
+use sea_orm_cache::store::{Coalesced, MemoryStore, RedisOptions, RedisStore, Store};
 use sea_orm_cache::testing::{Cost, FaultyStore, Meter, Watch};
 use sea_orm_cache::{Cache, CachedConnection, EntityStats};
 
@@ -54,15 +54,17 @@ impl World {
             Place::Memory => (Arc::new(MemoryStore::new(16 << 20)), None),
             Place::Redis | Place::Tiered => {
                 let server = support::redis().await;
+                let limit = Duration::from_secs(5);
                 let tiered = matches!(place, Place::Tiered);
                 let options = RedisOptions {
-                    command_timeout: Duration::from_secs(5),
+                    command_timeout: limit,
                     max_silence: tiered.then_some(Duration::from_secs(1)),
                     ..RedisOptions::default()
                 };
                 let store = RedisStore::connect(server.url(), options)
                     .await
                     .expect("connect to Redis");
+                let store = Coalesced::around(Arc::new(store), limit);
                 (Arc::new(store), Some(server))
             }
         };

@@ -21,7 +21,9 @@ impl Script {
 
     /// The script called by its hash on its one key.
     fn on(&self, key: &str) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
+        // Room for the arguments of most operations as well.
+        let mut command = Cmd::with_capacity(10, 160 + key.len());
+        command.arg("EVALSHA");
         command.arg(&self.hash).arg(1).arg(key);
         command
     }
@@ -82,8 +84,11 @@ const ROOT: &str = script!("../lua/root.lua", allow_oom);
 pub(super) fn root(key: &str, run: &str, known: Option<Token>) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(ROOT).arg(1).arg(key).arg(run);
-    command.arg(hex(Token::random()));
-    command.arg(known.map(hex).unwrap_or_default());
+    command.arg(&hex(Token::random()));
+    match known {
+        Some(name) => command.arg(&hex(name)),
+        None => command.arg(""),
+    };
     command
 }
 
@@ -97,7 +102,7 @@ pub(super) fn load(script: &Script) -> Cmd {
 /// The command of an operation.
 pub(super) fn command(op: &Op) -> Cmd {
     match op {
-        Op::Read { key, field } => get(key.as_str(), value_field(*field).as_bytes()),
+        Op::Read { key, field } => get(key.as_str(), &value_field(*field)),
         Op::Peek { key } => get(key.as_str(), b"g"),
         Op::Life { key } => {
             let mut command = redis::cmd("PTTL");
@@ -106,7 +111,7 @@ pub(super) fn command(op: &Op) -> Cmd {
         }
         Op::Generation { key, fresh } => {
             let mut command = SCRIPTS.generation.on(key.as_str());
-            command.arg(hex(*fresh));
+            command.arg(&hex(*fresh));
             command
         }
         Op::Acquire {
@@ -117,11 +122,11 @@ pub(super) fn command(op: &Op) -> Cmd {
             ttl,
         } => {
             let mut command = SCRIPTS.acquire.on(key.as_str());
-            command.arg(value_field(*field)).arg(lease_field(*field));
-            command.arg(hex(*lease)).arg(millis(*ttl));
+            command.arg(&value_field(*field)).arg(&lease_field(*field));
+            command.arg(&hex(*lease)).arg(millis(*ttl));
             command.arg(millis(ttl.saturating_add(LEASE_KEPT)));
             match seen {
-                Some(seal) => command.arg(&seal.to_be_bytes()[..]),
+                Some(seal) => command.arg(&seal.to_be_bytes()),
                 None => command.arg(""),
             };
             command
@@ -134,23 +139,23 @@ pub(super) fn command(op: &Op) -> Cmd {
             ttl,
         } => {
             let mut command = SCRIPTS.fill.on(key.as_str());
-            command.arg(value_field(*field)).arg(lease_field(*field));
-            command.arg(hex(*lease)).arg(&value[..]).arg(millis(*ttl));
+            command.arg(&value_field(*field)).arg(&lease_field(*field));
+            command.arg(&hex(*lease)).arg(&value[..]).arg(millis(*ttl));
             command
         }
         Op::Release { key, field, lease } => {
             let mut command = SCRIPTS.release.on(key.as_str());
-            command.arg(lease_field(*field)).arg(hex(*lease));
+            command.arg(&lease_field(*field)).arg(&hex(*lease));
             command
         }
         Op::Fence { key, writer, ttl } => {
             let mut command = SCRIPTS.fence.on(key.as_str());
-            command.arg(fence_field(*writer)).arg(millis(*ttl));
+            command.arg(&fence_field(*writer)).arg(millis(*ttl));
             command
         }
         Op::Settle { key, writer } => {
             let mut command = SCRIPTS.settle.on(key.as_str());
-            command.arg(fence_field(*writer));
+            command.arg(&fence_field(*writer));
             command
         }
     }
@@ -162,20 +167,38 @@ fn get(key: &str, field: &[u8]) -> Cmd {
     command
 }
 
-fn value_field(field: Fingerprint) -> String {
-    format!("v:{:016x}", field.0)
+/// A field of an entry: two characters and a number, without the allocation of a `String`.
+type Field = [u8; 18];
+
+fn value_field(field: Fingerprint) -> Field {
+    field_of(b"v:", field.0)
 }
 
-fn lease_field(field: Fingerprint) -> String {
-    format!("l:{:016x}", field.0)
+fn lease_field(field: Fingerprint) -> Field {
+    field_of(b"l:", field.0)
 }
 
-fn fence_field(writer: Token) -> String {
-    format!("f:{}", hex(writer))
+fn fence_field(writer: Token) -> Field {
+    field_of(b"f:", writer.get())
 }
 
-fn hex(token: Token) -> String {
-    format!("{:016x}", token.get())
+fn field_of(kind: &[u8; 2], number: u64) -> Field {
+    let mut field = [0; 18];
+    field[..2].copy_from_slice(kind);
+    field[2..].copy_from_slice(&digits(number));
+    field
+}
+
+fn hex(token: Token) -> [u8; 16] {
+    digits(token.get())
+}
+
+/// Sixteen hex digits.
+fn digits(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| {
+        let digit = number >> (60 - 4 * place) & 0xf;
+        b"0123456789abcdef"[digit as usize]
+    })
 }
 
 /// Whole milliseconds, at least one, at most thirty years: what the server can count with.
