@@ -63,6 +63,18 @@ macro_rules! behaviours {
                 }
             )*
         }
+
+        mod in_a_cluster {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let nodes = crate::support::cluster().await.urls();
+                    let store = RedisStore::cluster(&nodes, patient()).expect("addresses");
+                    super::$name(&store).await;
+                }
+            )*
+        }
     };
 }
 

@@ -24,6 +24,10 @@ pub enum Sql {
 pub enum Place {
     Memory,
     Redis,
+    /// One that all tests share, each under a prefix of its own.
+    Cluster,
+    /// A server found by its sentinel, shared likewise.
+    Sentinel,
 }
 
 pub struct World {
@@ -37,6 +41,7 @@ pub struct World {
     pub cities: Watch<city::Entity>,
     pub database: Database,
     pub redis: Option<RedisServer>,
+    prefix: String,
 }
 
 impl World {
@@ -48,22 +53,14 @@ impl World {
         };
         let raw = database.connect().await;
         entities::create_tables(&raw).await;
-        let (store, redis): (Arc<dyn Store>, _) = match place {
-            Place::Memory => (Arc::new(MemoryStore::new(16 << 20)), None),
-            Place::Redis => {
-                let server = support::redis().await;
-                let options = RedisOptions {
-                    command_timeout: Duration::from_secs(5),
-                    ..RedisOptions::default()
-                };
-                let store = RedisStore::connect(server.url(), options)
-                    .await
-                    .expect("connect to Redis");
-                (Arc::new(store), Some(server))
-            }
+        let prefix = match place {
+            Place::Memory | Place::Redis => "soc".to_owned(),
+            Place::Cluster | Place::Sentinel => format!("t{:016x}", fastrand::u64(..)),
         };
+        let (store, redis) = open(place, &prefix).await;
         let store = FaultyStore::around(store);
         let cache = Cache::builder()
+            .prefix(&prefix)
             .store(store.clone())
             .build()
             .await
@@ -81,6 +78,7 @@ impl World {
             cities,
             database,
             redis,
+            prefix,
         }
     }
 
@@ -91,6 +89,7 @@ impl World {
     /// A second process: another cache handle over the same store, with its own database pool.
     pub async fn another_process(&self) -> (Cache, CachedConnection) {
         let cache = Cache::builder()
+            .prefix(&self.prefix)
             .store(self.store.clone())
             .build()
             .await
@@ -131,6 +130,32 @@ impl World {
     }
 }
 
+async fn open(place: Place, prefix: &str) -> (Arc<dyn Store>, Option<RedisServer>) {
+    let options = RedisOptions {
+        command_timeout: Duration::from_secs(5),
+        prefix: prefix.to_owned(),
+        ..RedisOptions::default()
+    };
+    let (store, server) = match place {
+        Place::Memory => return (Arc::new(MemoryStore::new(16 << 20)), None),
+        Place::Redis => {
+            let server = support::redis().await;
+            (RedisStore::lazy(server.url(), options), Some(server))
+        }
+        Place::Cluster => {
+            let nodes = support::cluster().await.urls();
+            (RedisStore::cluster(&nodes, options), None)
+        }
+        Place::Sentinel => {
+            let sentinel = support::sentinel().await.url();
+            (RedisStore::sentinel(&[sentinel], "main", options), None)
+        }
+    };
+    let store = store.expect("an address");
+    store.ready().await.expect("connect to Redis");
+    (Arc::new(store), server)
+}
+
 /// Rows that need not be there, but whose keys and index values are looked up.
 fn imagined() -> impl Iterator<Item = city::Model> {
     let slugs = ["paris", "lyon", "rome", "atlantis", "oslo", "bern"];
@@ -149,7 +174,8 @@ pub const FREE: Cost = Cost {
     round_trips: 1,
 };
 
-/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}.
+/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}, and on SQLite with a cluster and
+/// behind a sentinel.
 #[macro_export]
 macro_rules! on_all {
     ($($behaviour:ident),* $(,)?) => { $(
@@ -160,6 +186,10 @@ macro_rules! on_all {
             async fn sqlite_memory() { super::$behaviour(World::new(Sql::Sqlite, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite_redis() { super::$behaviour(World::new(Sql::Sqlite, Place::Redis).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_cluster() { super::$behaviour(World::new(Sql::Sqlite, Place::Cluster).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_sentinel() { super::$behaviour(World::new(Sql::Sqlite, Place::Sentinel).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres_memory() { super::$behaviour(World::new(Sql::Postgres, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,13 +5,14 @@
 //!    create databases; each test makes its own and drops it. **The Redis one is flushed before every test**, and
 //!    its tests run one after the other.
 //! 2. Docker, if its engine answers within two seconds. `TEST_REDIS_IMAGE` and the like choose other images.
-//! 3. Server programs of this machine.
+//! 3. Server programs of this machine; `TEST_REDIS_PROGRAM` and the like name others than those on PATH.
 //!
 //! `TEST_SERVERS=docker` or `TEST_SERVERS=local` forces one of the last two. Every test has its own Redis, because
 //! FLUSHALL, CONFIG, client tracking and outages are global; SQL servers are started once per process, and a test
 //! has its own database. Nothing outlives the test process, however it ends: see [`keeper`].
 
 mod docker;
+mod fleet;
 mod keeper;
 mod local;
 pub mod proxy;
@@ -23,12 +24,37 @@ use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use tokio::sync::OnceCell;
+
+pub use fleet::{Cluster, Sentinel};
+pub use local::redis_program;
 pub use proxy::Proxy;
 pub use servers::{Database, PostgresServer, RedisServer, Shutdown};
 
 /// A Redis (or Valkey) server for this test alone.
 pub async fn redis() -> RedisServer {
     RedisServer::start().await
+}
+
+/// A cluster that all tests of this process share: nobody flushes or stops it.
+pub async fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    CLUSTER.get_or_init(Cluster::start).await
+}
+
+/// A sentinel and its server, which all tests of this process share.
+pub async fn sentinel() -> &'static Sentinel {
+    static WATCHED: OnceCell<(RedisServer, Sentinel)> = OnceCell::const_new();
+    let start = async || {
+        let server = redis().await;
+        let port = server
+            .addr()
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        let sentinel = Sentinel::of(port.expect("host:port")).await;
+        (server, sentinel)
+    };
+    &WATCHED.get_or_init(start).await.1
 }
 
 /// An empty Postgres database for this test alone.
