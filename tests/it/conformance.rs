@@ -69,8 +69,8 @@ macro_rules! behaviours {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    let nodes = crate::support::cluster().await.urls();
-                    let store = RedisStore::cluster(&nodes, patient()).expect("addresses");
+                    let cluster = crate::support::cluster().await;
+                    let store = RedisStore::cluster(&cluster.urls(), patient()).expect("addresses");
                     super::$name(&store).await;
                 }
             )*

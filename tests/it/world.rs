@@ -9,7 +9,7 @@ use sea_orm_cache::testing::{Cost, FaultyStore, Meter, Watch};
 use sea_orm_cache::{Cache, CachedConnection, EntityStats};
 
 use crate::entities::{self, city};
-use crate::support::{self, Database, RedisServer};
+use crate::support::{self, Cluster, Database, RedisServer, Sentinel, Turn};
 
 /// Which database.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +24,8 @@ pub enum Sql {
 pub enum Place {
     Memory,
     Redis,
-    /// One that all tests share, each under a prefix of its own.
     Cluster,
-    /// A server found by its sentinel, shared likewise.
+    /// A server that a sentinel names.
     Sentinel,
 }
 
@@ -41,7 +40,18 @@ pub struct World {
     pub cities: Watch<city::Entity>,
     pub database: Database,
     pub redis: Option<RedisServer>,
-    prefix: String,
+    _servers: Servers,
+}
+
+/// What the store is kept in, beside [`World::redis`].
+enum Servers {
+    None,
+    Cluster {
+        _turn: Turn<Cluster>,
+    },
+    Sentinel {
+        _turn: Turn<(RedisServer, Sentinel)>,
+    },
 }
 
 impl World {
@@ -53,14 +63,9 @@ impl World {
         };
         let raw = database.connect().await;
         entities::create_tables(&raw).await;
-        let prefix = match place {
-            Place::Memory | Place::Redis => "soc".to_owned(),
-            Place::Cluster | Place::Sentinel => format!("t{:016x}", fastrand::u64(..)),
-        };
-        let (store, redis) = open(place, &prefix).await;
+        let (store, redis, _servers) = open(place).await;
         let store = FaultyStore::around(store);
         let cache = Cache::builder()
-            .prefix(&prefix)
             .store(store.clone())
             .build()
             .await
@@ -78,7 +83,7 @@ impl World {
             cities,
             database,
             redis,
-            prefix,
+            _servers,
         }
     }
 
@@ -89,7 +94,6 @@ impl World {
     /// A second process: another cache handle over the same store, with its own database pool.
     pub async fn another_process(&self) -> (Cache, CachedConnection) {
         let cache = Cache::builder()
-            .prefix(&self.prefix)
             .store(self.store.clone())
             .build()
             .await
@@ -130,30 +134,32 @@ impl World {
     }
 }
 
-async fn open(place: Place, prefix: &str) -> (Arc<dyn Store>, Option<RedisServer>) {
+async fn open(place: Place) -> (Arc<dyn Store>, Option<RedisServer>, Servers) {
     let options = RedisOptions {
         command_timeout: Duration::from_secs(5),
-        prefix: prefix.to_owned(),
         ..RedisOptions::default()
     };
-    let (store, server) = match place {
-        Place::Memory => return (Arc::new(MemoryStore::new(16 << 20)), None),
+    let (store, server, servers) = match place {
+        Place::Memory => return (Arc::new(MemoryStore::new(16 << 20)), None, Servers::None),
         Place::Redis => {
             let server = support::redis().await;
-            (RedisStore::lazy(server.url(), options), Some(server))
+            let store = RedisStore::lazy(server.url(), options);
+            (store, Some(server), Servers::None)
         }
         Place::Cluster => {
-            let nodes = support::cluster().await.urls();
-            (RedisStore::cluster(&nodes, options), None)
+            let _turn = support::cluster().await;
+            let store = RedisStore::cluster(&_turn.urls(), options);
+            (store, None, Servers::Cluster { _turn })
         }
         Place::Sentinel => {
-            let sentinel = support::sentinel().await.url();
-            (RedisStore::sentinel(&[sentinel], "main", options), None)
+            let _turn = support::sentinel().await;
+            let store = RedisStore::sentinel(&[_turn.1.url()], "main", options);
+            (store, None, Servers::Sentinel { _turn })
         }
     };
     let store = store.expect("an address");
     store.ready().await.expect("connect to Redis");
-    (Arc::new(store), server)
+    (Arc::new(store), server, servers)
 }
 
 /// Rows that need not be there, but whose keys and index values are looked up.

@@ -176,6 +176,15 @@ impl Cluster {
         }
     }
 
+    /// Empties all primaries.
+    pub async fn flush(&self) {
+        for node in &self.nodes {
+            if node.is_primary().await {
+                node.cli(&["FLUSHALL"]).await;
+            }
+        }
+    }
+
     /// Adds a primary without slots.
     pub async fn grow(&mut self) {
         let node = Node::start(&self.more);

@@ -21,10 +21,10 @@ mod servers;
 use std::env;
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
 pub use fleet::{Cluster, Sentinel};
 pub use local::redis_program;
@@ -36,25 +36,49 @@ pub async fn redis() -> RedisServer {
     RedisServer::start().await
 }
 
-/// A cluster that all tests of this process share: nobody flushes or stops it.
-pub async fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-    CLUSTER.get_or_init(Cluster::start).await
+/// An empty cluster for this test alone. It is started once, and may not be stopped: for that start one
+/// of your own.
+pub async fn cluster() -> Turn<Cluster> {
+    static CLUSTER: OnceCell<Arc<Mutex<Cluster>>> = OnceCell::const_new();
+    let start = async || Arc::new(Mutex::new(Cluster::start().await));
+    let turn = Turn::at(CLUSTER.get_or_init(start).await).await;
+    turn.flush().await;
+    turn
 }
 
-/// A sentinel and its server, which all tests of this process share.
-pub async fn sentinel() -> &'static Sentinel {
-    static WATCHED: OnceCell<(RedisServer, Sentinel)> = OnceCell::const_new();
+/// A sentinel with an empty server for this test alone, shared as [`cluster`] is.
+pub async fn sentinel() -> Turn<(RedisServer, Sentinel)> {
+    static WATCHED: OnceCell<Arc<Mutex<(RedisServer, Sentinel)>>> = OnceCell::const_new();
     let start = async || {
         let server = redis().await;
-        let port = server
-            .addr()
+        let address = server.addr();
+        let port = address
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok());
         let sentinel = Sentinel::of(port.expect("host:port")).await;
-        (server, sentinel)
+        Arc::new(Mutex::new((server, sentinel)))
     };
-    &WATCHED.get_or_init(start).await.1
+    let turn = Turn::at(WATCHED.get_or_init(start).await).await;
+    turn.0.cli(&["FLUSHALL"]).await;
+    turn
+}
+
+/// What tests share, while it is this test's.
+#[derive(Debug)]
+pub struct Turn<T>(OwnedMutexGuard<T>);
+
+impl<T> Turn<T> {
+    async fn at(shared: &Arc<Mutex<T>>) -> Self {
+        Self(Arc::clone(shared).lock_owned().await)
+    }
+}
+
+impl<T> std::ops::Deref for Turn<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 /// An empty Postgres database for this test alone.
