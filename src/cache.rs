@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
 use crate::observe::{Event, Stats, Witness};
 use crate::store::{Breaker, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned};
+use crate::tier::Tier;
 
 /// A cache: one cloneable handle, without type parameters.
 ///
@@ -42,6 +43,7 @@ struct Shared {
     journal: Journal,
     flights: Flights,
     bulkhead: Bulkhead,
+    tier: Option<Tier>,
     witness: Witness,
     settings: Settings,
 }
@@ -74,7 +76,9 @@ impl Cache {
     }
 
     pub(crate) fn new(store: Arc<dyn Store>, settings: Settings, witness: Witness) -> Self {
+        let feed = settings.l1.and_then(|bytes| Some((store.feed()?, bytes)));
         Self(Arc::new(Shared {
+            tier: feed.map(|(feed, bytes)| Tier::new(feed, bytes)),
             store,
             breaker: Breaker::default(),
             journal: Journal::default(),
@@ -90,6 +94,7 @@ impl Cache {
         Stats {
             undelivered: self.0.journal.len() as u64,
             degraded: !self.0.breaker.is_closed(),
+            l1: self.tier().map(Tier::stats),
             ..self.0.witness.stats()
         }
     }
@@ -111,6 +116,14 @@ impl Cache {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    pub(crate) fn tier(&self) -> Option<&Tier> {
+        self.0.tier.as_ref()
+    }
+
+    pub(crate) fn witness(&self) -> &Witness {
+        &self.0.witness
     }
 
     pub(crate) fn flights(&self) -> &Flights {
@@ -247,7 +260,7 @@ impl Cache {
             Err(error) if invalidation.policy() == WritePolicy::Strict => {
                 return Err(CacheError::Refused(error));
             }
-            Err(_) => self.journal(invalidation.keys().cloned()),
+            Err(_) => self.journal(invalidation),
             Ok(()) => {}
         }
         Ok(Fence { writer, stood })
@@ -264,7 +277,7 @@ impl Cache {
             .run_all(self.fence_ops(invalidation, fence.writer))
             .await;
         if renewed.is_err() {
-            self.journal(invalidation.keys().cloned());
+            self.journal(invalidation);
         }
     }
 
@@ -283,7 +296,7 @@ impl Cache {
         let strict = invalidation.policy() == WritePolicy::Strict;
         let told = fence.stood && (strict || !slow) && self.insist(batch()).await.is_ok();
         if !told {
-            self.journal(invalidation.keys().cloned());
+            self.journal(invalidation);
         }
     }
 
@@ -295,7 +308,7 @@ impl Cache {
         let batch = settle_ops(invalidation.keys(), Token::random());
         self.count_invalidated(invalidation);
         self.run_all(batch).await.map_err(|error| {
-            self.journal(invalidation.keys().cloned());
+            self.journal(invalidation);
             CacheError::Store(error)
         })
     }
@@ -353,8 +366,12 @@ impl Cache {
     }
 
     /// Keeps keys until the store has been told that they are stale.
-    fn journal(&self, keys: impl IntoIterator<Item = Key>) {
-        self.0.journal.add(keys);
+    fn journal(&self, invalidation: &Invalidation) {
+        self.0.journal.add(invalidation.keys().cloned());
+        if let Some(tier) = self.tier() {
+            // What asks from here on finds the journal.
+            drop(tier.feed().fence(invalidation.keys()));
+        }
         self.deliver();
         self.emit(&Event::Undelivered {
             keys: self.0.journal.len() as u64,

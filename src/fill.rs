@@ -21,12 +21,15 @@ use crate::envelope::{Noted, dependencies_id, place_id, seal};
 use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
-use crate::store::{Acquired, Filled, Fingerprint, Op, Replies, Reply, Token};
+use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
+use crate::tier::{Fresh, Id, Tier, Watch};
 
 /// What can be cached.
 pub(crate) trait Payload: Sized + Send + Sync + 'static {
     /// Whether there is anything; "no such row" is cached for a shorter time and depends on more.
     fn is_present(&self) -> bool;
+    /// About how many bytes it takes in memory; `encoded` is how many it takes in the store.
+    fn size(&self, encoded: usize) -> usize;
     /// Whether it may be stored at all.
     fn is_storable(&self) -> bool {
         true
@@ -46,6 +49,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) dependencies: Vec<Key>,
     pub(crate) present_needs: usize,
     pub(crate) policy: &'a EntityPolicy,
+    /// Whether the in-process tier may answer.
+    pub(crate) bounded: bool,
 }
 
 /// One key to fetch.
@@ -56,6 +61,8 @@ pub(crate) struct Request {
     pub(crate) asked: Vec<u8>,
     /// The seal of a value that the caller found to be outdated.
     pub(crate) outdated: Option<u64>,
+    /// Its name in the in-process tier.
+    pub(crate) id: Id,
 }
 
 /// What came of one request.
@@ -76,6 +83,16 @@ enum State<P> {
     Granted,
     /// To be loaded and not filled.
     Direct,
+}
+
+/// A loaded value that is offered to the store, or only its lease given back.
+struct Offer<'a> {
+    position: usize,
+    lease: Lease<'a>,
+    /// How long it will live.
+    life: Duration,
+    /// How many bytes it takes in the store.
+    size: usize,
 }
 
 /// What is known of a cached value that cannot be used.
@@ -113,6 +130,8 @@ impl Cache {
             states: Vec::new(),
             leases: HashMap::new(),
             requests,
+            watch: None,
+            asked_at: None,
         };
         fetch.look_up().await;
         let give_up = Instant::now() + self.settings().lease_ttl * 2;
@@ -144,6 +163,10 @@ struct Fetch<'a, P> {
     id: u64,
     requests: Vec<Request>,
     states: Vec<State<P>>,
+    /// What the in-process tier needs to know to hold what comes of it.
+    watch: Option<Watch<'a>>,
+    /// The same, as it was when leases were last asked for.
+    asked_at: Option<Watch<'a>>,
     /// By position, the leases asked for or held.
     leases: HashMap<usize, (Lease<'a>, Option<Arc<Noted>>)>,
 }
@@ -152,50 +175,124 @@ struct Fetch<'a, P> {
 type Busy = (usize, Token, Arc<Noted>);
 
 impl<'a, P: Payload> Fetch<'a, P> {
-    /// First request: values and generations.
+    /// First request: what the in-process tier does not answer, values and generations.
     async fn look_up(&mut self) {
-        let keys = self
-            .requests
-            .iter()
-            .map(|request| &request.key)
-            .chain(&self.shape.dependencies);
-        if self.cache.bypasses(keys) {
+        let keys = self.requests.iter().map(|request| &request.key);
+        let generations = &self.shape.dependencies;
+        if self.cache.bypasses(keys.clone().chain(generations)) {
             self.states = self.requests.iter().map(|_| State::Direct).collect();
-            return self.count_lookups();
+            return self.count_lookups(0);
         }
-        let peeks = self
-            .shape
-            .dependencies
-            .iter()
-            .map(|key| Op::Peek { key: key.clone() });
-        let field = self.shape.field;
-        let reads = self.requests.iter().map(|request| Op::Read {
-            key: request.key.clone(),
-            field,
-        });
-        match self
-            .cache
-            .run(Some(self.shape.entity), reads.chain(peeks).collect())
-            .await
-        {
-            Err(_) => self.states = self.requests.iter().map(|_| State::Direct).collect(),
-            Ok(Replies { root, mut items }) => {
-                let generations = items.split_off(self.requests.len());
-                let noted = note(root, &generations);
-                let mut foreign_root = false;
-                for (position, item) in items.into_iter().enumerate() {
-                    let state = self.judge_reply(position, item, &noted, &mut foreign_root);
-                    self.states.push(state);
-                }
-                if foreign_root {
-                    self.cache.refresh_root().await;
-                }
-            }
+        let tier = self.tier();
+        self.watch = tier.map(|tier| tier.watch(keys, generations));
+        self.states = self.requests.iter().map(|r| held(tier, r)).collect();
+        let open: Vec<usize> = self.missed().map(|(position, _)| position).collect();
+        let l1_hits = self.states.len() - open.len();
+        if !open.is_empty() {
+            self.look_up_in_store(&open).await;
         }
-        self.count_lookups();
+        self.count_lookups(l1_hits);
     }
 
-    fn count_lookups(&self) {
+    fn tier(&self) -> Option<&'a Tier> {
+        self.cache.tier().filter(|_| self.shape.bounded)
+    }
+
+    async fn look_up_in_store(&mut self, open: &[usize]) {
+        let batch = self.look_up_ops(open);
+        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else {
+            return self.load_directly(open.iter().copied());
+        };
+        let mut items = replies.items.into_iter();
+        let values: Vec<Reply> = items.by_ref().take(open.len()).collect();
+        let lives: Vec<Reply> = match self.watch {
+            Some(_) => items.by_ref().take(open.len()).collect(),
+            None => Vec::new(),
+        };
+        let noted = self.note_peeked(replies.root, items);
+        let mut foreign_root = false;
+        for (nth, (position, value)) in open.iter().zip(values).enumerate() {
+            let size = match &value {
+                Reply::Value(Some(bytes)) => bytes.len(),
+                _ => 0,
+            };
+            self.states[*position] = self.judge_reply(*position, value, &noted, &mut foreign_root);
+            if let Some(Reply::Life(Some(life))) = lives.get(nth) {
+                let seal = self.seal(*position);
+                self.hold(*position, seal, *life, size);
+            }
+        }
+        if foreign_root {
+            self.cache.refresh_root().await;
+        }
+    }
+
+    /// Values, how long they will live where they may be held, and the generations that are not known.
+    fn look_up_ops(&self, open: &[usize]) -> Vec<Op> {
+        let key = |position: &usize| self.requests[*position].key.clone();
+        let field = self.shape.field;
+        let reads = open.iter().map(|position| Op::Read {
+            key: key(position),
+            field,
+        });
+        let lives = open.iter().map(|position| Op::Life { key: key(position) });
+        let lives = lives.take(self.watch.as_ref().map_or(0, |_| open.len()));
+        let generations = self.shape.dependencies.iter().enumerate();
+        let peeks = generations
+            .filter(|(nth, _)| self.known(*nth).is_none())
+            .map(|(_, key)| Op::Peek { key: key.clone() });
+        reads.chain(lives).chain(peeks).collect()
+    }
+
+    fn known(&self, generation: usize) -> Option<Token> {
+        self.watch.as_ref()?.known(generation)
+    }
+
+    /// The generations, those that are known and those that the store has answered.
+    fn note_peeked(&self, root: Token, mut answers: impl Iterator<Item = Reply>) -> Noted {
+        let generations = self.shape.dependencies.iter().enumerate();
+        let generations = generations.map(|(nth, key)| {
+            self.known(nth).or_else(|| match answers.next() {
+                Some(Reply::Generation(Some(token))) => {
+                    if let Some(watch) = &self.watch {
+                        watch.learn(nth, key, token);
+                    }
+                    Some(token)
+                }
+                _ => None,
+            })
+        });
+        Noted {
+            root,
+            generations: generations.collect(),
+        }
+    }
+
+    fn seal(&self, position: usize) -> Option<u64> {
+        match &self.states[position] {
+            State::Done(fetched) => fetched.seal,
+            _ => None,
+        }
+    }
+
+    /// Offers an answer to the in-process tier.
+    fn hold(&self, position: usize, seal: Option<u64>, life: Duration, encoded: usize) {
+        let (Some(watch), State::Done(fetched)) = (&self.watch, &self.states[position]) else {
+            return;
+        };
+        let Request { asked, id, .. } = &self.requests[position];
+        let present = fetched.value.is_present();
+        let fresh = Fresh {
+            value: fetched.value.clone(),
+            present,
+            seal,
+            life,
+            size: fetched.value.size(encoded),
+        };
+        watch.hold(position, self.needs(present), id.clone(), asked, fresh);
+    }
+
+    fn count_lookups(&self, l1_hits: usize) {
         let mut absent_hits = 0;
         let mut hits = 0;
         for state in &self.states {
@@ -204,30 +301,32 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 absent_hits += u64::from(!fetched.value.is_present());
             }
         }
-        let misses = self.states.len() as u64 - hits;
         self.cache.emit(&Event::Lookup {
             entity: self.shape.entity,
             hits,
+            l1_hits: l1_hits as u64,
             absent_hits,
-            misses,
+            misses: self.states.len() as u64 - hits,
         });
+    }
+
+    fn missed(&self) -> impl Iterator<Item = (usize, Stale)> {
+        let states = self.states.iter().enumerate();
+        states.filter_map(|(position, state)| match state {
+            State::Missed(stale) => Some((position, *stale)),
+            _ => None,
+        })
     }
 
     /// Second request: notes the generations and asks for a lease on every missed key. Answers
     /// those that somebody else is loading.
     async fn acquire(&mut self) -> Vec<Busy> {
-        let missed: Vec<(usize, Stale)> = self
-            .states
-            .iter()
-            .enumerate()
-            .filter_map(|(position, state)| match state {
-                State::Missed(stale) => Some((position, *stale)),
-                _ => None,
-            })
-            .collect();
+        let missed: Vec<(usize, Stale)> = self.missed().collect();
         if missed.is_empty() {
             return Vec::new();
         }
+        let keys = self.requests.iter().map(|request| &request.key);
+        self.asked_at = self.tier().map(|tier| tier.watch(keys, &[]));
         let batch = self.acquire_ops(&missed);
         let replies = match self.cache.run(Some(self.shape.entity), batch).await {
             Ok(replies) => replies,
@@ -387,16 +486,25 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 "a load answered another number of values than asked".to_owned(),
             ));
         }
-        let (mut leases, mut batch) = (Vec::new(), Vec::new());
+        let (mut offers, mut batch) = (Vec::new(), Vec::new());
         for (position, value) in positions.into_iter().zip(loaded) {
             let value = Arc::new(value);
             if let Some((lease, op)) = self.landed(position, &value) {
-                leases.push(lease);
+                let (life, size) = match &op {
+                    Op::Fill { ttl, value, .. } => (*ttl, value.len()),
+                    _ => (Duration::ZERO, 0),
+                };
+                offers.push(Offer {
+                    position,
+                    lease,
+                    life,
+                    size,
+                });
                 batch.push(op);
             }
             self.states[position] = State::Done(Fetched { value, seal: None });
         }
-        self.fill(leases, batch).await;
+        self.fill(offers, batch).await;
         Ok(())
     }
 
@@ -478,16 +586,20 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.
-    async fn fill(&self, mut leases: Vec<Lease<'a>>, batch: Vec<Op>) {
+    async fn fill(&self, mut offers: Vec<Offer<'a>>, batch: Vec<Op>) {
         if batch.is_empty() {
             return;
         }
         let run = self.cache.run(Some(self.shape.entity), batch).await;
         let Ok(replies) = run else { return };
-        for (lease, reply) in leases.iter_mut().zip(&replies.items) {
+        for (offer, reply) in offers.iter_mut().zip(&replies.items) {
             // A fill that failed has not given its lease back.
             if !matches!(reply, Reply::Failed(_)) {
-                lease.held = None;
+                offer.lease.held = None;
+            }
+            if *reply == Reply::Filled(Filled::Stored) {
+                let seal = Some(offer.lease.token.get());
+                self.hold(offer.position, seal, offer.life, offer.size);
             }
         }
         let count = |outcome| {
@@ -510,13 +622,26 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// Waits for the loads of others, together no longer than a lease lasts.
     async fn join(&mut self, busy: Vec<Busy>, pause: Duration) {
         let deadline = Instant::now() + self.cache.settings().lease_ttl;
-        let mut wait = false;
+        let mut waiting = Vec::new();
         for busy in busy {
-            wait |= !self.join_one(busy, deadline).await;
+            let position = busy.0;
+            if !self.join_one(busy, deadline).await {
+                waiting.push(position);
+            }
         }
-        if wait {
-            tokio::time::sleep(pause).await;
+        if !waiting.is_empty() {
+            self.wait(&waiting, pause).await;
         }
+    }
+
+    /// Waits for the fills of other processes: until the store tells of one, where it does.
+    async fn wait(&self, positions: &[usize], pause: Duration) {
+        let Some(watch) = &self.asked_at else {
+            return tokio::time::sleep(pause).await;
+        };
+        // Whoever holds the lease may have died, of which nobody tells.
+        let pause = LONGEST_POLL.max(pause);
+        let _ = tokio::time::timeout(pause, watch.moved(positions)).await;
     }
 
     /// Whether there is no more to wait for. A flight of this process is joined only if its lease
@@ -560,6 +685,17 @@ impl<'a, P: Payload> Fetch<'a, P> {
             _ => None,
         });
         done.collect()
+    }
+}
+
+/// What the tier answers.
+fn held<P: Payload>(tier: Option<&Tier>, request: &Request) -> State<P> {
+    let held = tier.and_then(|tier| tier.value(&request.id, &request.asked));
+    let usable = held.filter(|held| request.outdated.is_none() || held.seal != request.outdated);
+    let value = usable.and_then(|held| Some((held.value.downcast().ok()?, held.seal)));
+    match value {
+        Some((value, seal)) => State::Done(Fetched { value, seal }),
+        None => State::Missed(Stale::Nothing),
     }
 }
 

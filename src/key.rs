@@ -5,6 +5,7 @@
 //! imitate another key, a hash tag or a pattern.
 
 use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sea_orm::DbBackend;
@@ -52,18 +53,35 @@ pub enum Generation {
 }
 
 /// The part of all keys that one database (and tenant) on one cache has for itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeySpace(Arc<str>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpace {
+    text: Arc<str>,
+    hash: u64,
+}
+
+impl Hash for KeySpace {
+    /// A hash that was made once.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
 
 impl KeySpace {
     /// The space of the database `label` under `prefix`.
     pub fn new(prefix: &str, label: &str) -> Self {
-        Self(format!("{}:{}", escape(prefix), escape(label)).into())
+        Self::of(format!("{}:{}", escape(prefix), escape(label)))
     }
 
     /// The space of one tenant within this one.
     pub fn scoped(&self, tenant: &str) -> Self {
-        Self(format!("{}@{}", self.0, escape(tenant)).into())
+        Self::of(format!("{}@{}", self.text, escape(tenant)))
+    }
+
+    fn of(text: String) -> Self {
+        // The low half of a 128-bit hash.
+        let hash = crate::codec::stable_hash128(text.as_bytes()) as u64;
+        let text = text.into();
+        Self { text, hash }
     }
 
     /// The key of a row.
@@ -94,8 +112,8 @@ impl KeySpace {
     /// Every read makes some of these: one buffer, and no formatting.
     fn key(&self, entity: &str, rest: &[&str]) -> Key {
         let length = rest.iter().map(|part| part.len()).sum::<usize>();
-        let mut key = String::with_capacity(self.0.len() + 1 + 3 * entity.len() + length);
-        key.push_str(&self.0);
+        let mut key = String::with_capacity(self.text.len() + 1 + 3 * entity.len() + length);
+        key.push_str(&self.text);
         key.push(':');
         escape_into(&mut key, entity);
         rest.iter().for_each(|part| key.push_str(part));

@@ -80,13 +80,14 @@ mod orm;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tier;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
 pub use error::CacheError;
 pub use key::{ColumnKind, Key};
-pub use observe::{EntityStats, Event, Observer, Stats};
+pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
 pub use orm::connection::CachedConnection;
 pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};
 pub use orm::hooks;

@@ -9,6 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::key::Key;
 use crate::store::StoreError;
 
+mod hits;
+
+use hits::Hits;
+
 /// Something worth knowing. Everything that happens is one of these; counters, logs and observers
 /// all see the same.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,8 @@ pub enum Event<'a> {
         entity: &'a str,
         /// How many the cache answered, "no such row" included.
         hits: u64,
+        /// How many of the hits were answered in this process, without asking the store.
+        l1_hits: u64,
         /// How many of the hits were "no such row".
         absent_hits: u64,
         /// How many it could not answer.
@@ -126,8 +132,10 @@ impl<F: Fn(&Event<'_>) + Send + Sync + 'static> Observer for F {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EntityStats {
-    /// Lookups answered by the first round trip to the cache.
+    /// Lookups answered in this process or by the first round trip to the cache.
     pub hits: u64,
+    /// Hits answered in this process, by the in-process tier.
+    pub l1_hits: u64,
     /// Hits whose answer was "no such row".
     pub absent_hits: u64,
     /// All other lookups: nothing cached, outdated, damaged, not keyable, the store failing or bypassed.
@@ -163,6 +171,20 @@ pub struct Stats {
     pub undelivered: u64,
     /// Whether the breaker is open: the store is not asked.
     pub degraded: bool,
+    /// The in-process tier, if there is one.
+    pub l1: Option<L1Stats>,
+}
+
+/// The in-process tier as it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct L1Stats {
+    /// How many values it holds, those included that have become stale and will be replaced or evicted.
+    pub entries: u64,
+    /// About how many bytes they take.
+    pub bytes: u64,
+    /// Whether it answers: its store has been heard within `max_silence`.
+    pub alive: bool,
 }
 
 impl Stats {
@@ -186,6 +208,7 @@ impl Stats {
 #[derive(Debug, Default)]
 struct Counters {
     hits: AtomicU64,
+    l1_hits: AtomicU64,
     absent_hits: AtomicU64,
     misses: AtomicU64,
     loads: AtomicU64,
@@ -203,6 +226,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EntityStats {
             hits: get(&self.hits),
+            l1_hits: get(&self.l1_hits),
             absent_hits: get(&self.absent_hits),
             misses: get(&self.misses),
             loads: get(&self.loads),
@@ -223,11 +247,13 @@ impl Counters {
         match *event {
             Event::Lookup {
                 hits,
+                l1_hits,
                 absent_hits,
                 misses,
                 ..
             } => {
                 add(&self.hits, hits);
+                add(&self.l1_hits, l1_hits);
                 add(&self.absent_hits, absent_hits);
                 add(&self.misses, misses);
             }
@@ -306,6 +332,7 @@ impl<'a> Event<'a> {
 #[derive(Default)]
 pub(crate) struct Witness {
     entities: RwLock<HashMap<String, Counters>>,
+    l1: Hits,
     round_trips: AtomicU64,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -340,6 +367,20 @@ impl Witness {
         }
     }
 
+    /// The in-process tier has answered for one row.
+    #[inline]
+    pub(crate) fn l1_hit(&self, entity: u32, name: &str, present: bool) {
+        if self.observer.is_some() || !self.l1.count(entity, name, present) {
+            self.emit(&Event::Lookup {
+                entity: name,
+                hits: 1,
+                l1_hits: 1,
+                absent_hits: u64::from(!present),
+                misses: 0,
+            });
+        }
+    }
+
     /// Counts a request to the store.
     pub(crate) fn round_trip(&self) {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
@@ -347,11 +388,18 @@ impl Witness {
 
     pub(crate) fn stats(&self) -> Stats {
         let entities = self.entities.read().unwrap_or_else(PoisonError::into_inner);
+        let counted = entities.iter();
+        let mut entities: BTreeMap<String, EntityStats> = counted
+            .map(|(name, counters)| (name.clone(), counters.snapshot()))
+            .collect();
+        for (name, hits, absent) in self.l1.counted() {
+            let entity = entities.entry(name.to_owned()).or_default();
+            entity.hits += hits;
+            entity.l1_hits += hits;
+            entity.absent_hits += absent;
+        }
         Stats {
-            entities: entities
-                .iter()
-                .map(|(name, counters)| (name.clone(), counters.snapshot()))
-                .collect(),
+            entities,
             round_trips: self.round_trips.load(Ordering::Relaxed),
             ..Stats::default()
         }

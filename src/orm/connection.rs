@@ -15,11 +15,12 @@ use sea_orm::{
 use super::fenced::Fenced;
 use super::levels::MOST_KEYS;
 use super::manual::{Manual, Write};
-use super::probe::{self, Handle};
+use super::probe::{self, Handle, Question};
 use super::site::Site;
 use super::stream::CachedStream;
 use super::transaction::{self, CachedTransaction};
 use crate::cache::Cache;
+use crate::config::Consistency;
 
 /// A [`DatabaseConnection`] attached to a cache: every write through it invalidates.
 ///
@@ -78,6 +79,23 @@ impl CachedConnection {
         }
     }
 
+    /// The same connection whose cached reads are as fresh as this, whatever their entity says.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use sea_orm_cache::{CachedConnection, CachedEntity, Consistency};
+    /// # async fn run<E: CachedEntity>(db: CachedConnection, all: Vec<sea_orm_cache::PrimaryKeyOf<E>>) -> Result<(), sea_orm::DbErr> {
+    /// let fresh = db.with_consistency(Consistency::Linearizable);
+    /// let rows = E::cached_get_many(all, &fresh).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self {
+            site: self.site.with_consistency(consistency),
+            ..self.clone()
+        }
+    }
+
     /// Makes this connection's cache the default of the process: cached reads and hooks through plain
     /// SeaORM connections use it. It replaces the one that was installed before.
     ///
@@ -89,7 +107,7 @@ impl CachedConnection {
 
     /// The database's kind.
     pub fn get_database_backend(&self) -> DbBackend {
-        probe::answer(|| self.handle());
+        probe::answer(|question| self.handle(question));
         self.site.backend
     }
 
@@ -163,12 +181,15 @@ impl CachedConnection {
         self.manual.note("BEGIN", planned);
     }
 
-    fn handle(&self) -> Handle {
+    fn handle(&self, question: Question) -> Handle {
         if self.manual.is_open() {
-            Handle::Transaction(self.site.clone())
-        } else {
-            Handle::Connection(self.site.clone())
+            return Handle::Transaction(self.site.clone());
         }
+        let held = match question {
+            Question::Row(meta, row) => self.site.held(meta, row),
+            Question::Place => None,
+        };
+        held.map_or_else(|| Handle::Connection(self.site.clone()), Handle::Held)
     }
 
     /// What a statement writes; `None` if it may go straight to the database.

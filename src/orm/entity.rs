@@ -76,10 +76,12 @@ pub trait CachedEntity:
 
 /// The site to read through; `None` where the database is to be asked.
 pub(crate) fn reading_site<C: ConnectionTrait>(db: &C, meta: &EntityMeta) -> Option<Site> {
-    if meta.policy.consistency == Consistency::Database {
-        return None;
-    }
-    match locate(db) {
+    site_at(locate(db), meta)
+}
+
+/// The site to read through at this place; `None` where the database is to be asked.
+pub(crate) fn site_at(place: Place, meta: &EntityMeta) -> Option<Site> {
+    let site = match place {
         Place::Cached(site) => Some(site),
         Place::Plain => {
             let site = installed();
@@ -89,7 +91,8 @@ pub(crate) fn reading_site<C: ConnectionTrait>(db: &C, meta: &EntityMeta) -> Opt
             site
         }
         Place::InTransaction(_) | Place::PlainTransaction | Place::Unknown => None,
-    }
+    };
+    site.filter(|site| site.consistency(meta) != Consistency::Database)
 }
 
 #[doc(hidden)]

@@ -339,6 +339,7 @@ mod tests {
             unique: true,
         };
         EntityMeta {
+            id: crate::orm::meta::next_id(),
             name: "city".to_owned(),
             table: "city".to_owned(),
             columns: vec![

@@ -15,6 +15,7 @@ use super::site::Site;
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::fill::{Fetched, Payload, Request, Shape};
 use crate::key::{Generation, KeyPart};
+use crate::tier::Id;
 
 /// An index entry: the primary keys of the rows that carried the value when it was filled.
 struct Keys {
@@ -30,6 +31,10 @@ impl Payload for Keys {
 
     fn is_storable(&self) -> bool {
         self.exact
+    }
+
+    fn size(&self, encoded: usize) -> usize {
+        encoded + self.pks.len() * (size_of::<Vec<Value>>() + size_of::<Value>())
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -123,8 +128,10 @@ impl<E: CachedEntity> IndexLookup<E> {
             return self.load(db).await;
         };
         let key = site.space.index(&self.meta.name, &spec.name, &part);
+        let id = Id::Entry(key.clone(), self.meta.fingerprint);
         let mut request = Request {
             key,
+            id,
             asked,
             outdated: None,
         };
@@ -208,6 +215,7 @@ impl<E: CachedEntity> IndexLookup<E> {
             dependencies: vec![generation(Generation::Rows), generation(Generation::Index)],
             present_needs: 2,
             policy: &self.meta.policy,
+            bounded: site.is_bounded(self.meta),
         }
     }
 

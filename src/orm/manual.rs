@@ -1,5 +1,6 @@
 //! Transactions that are opened and ended in raw SQL on a connection.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::effects::Control;
@@ -11,7 +12,11 @@ use crate::invalidation::Invalidation;
 /// It is one for all users of a connection, because a statement does not say in which of the pooled
 /// connections it will run. Where that is wrong, more is invalidated than need be.
 #[derive(Debug, Default)]
-pub(crate) struct Manual(Mutex<Option<Invalidation>>);
+pub(crate) struct Manual {
+    collected: Mutex<Option<Invalidation>>,
+    /// Whether there is one: every read asks, and takes no lock for it.
+    open: AtomicBool,
+}
 
 /// A statement's write, ready to be guarded.
 #[derive(Debug, PartialEq)]
@@ -50,6 +55,7 @@ impl Manual {
         let was_open = open.is_some();
         if control == Control::Begin {
             open.get_or_insert_default();
+            self.open.store(true, Ordering::Release);
         }
         if let Some(collected) = open.as_mut() {
             collected.merge(invalidation.clone());
@@ -73,16 +79,20 @@ impl Manual {
 
     /// Whether a transaction is open.
     pub(crate) fn is_open(&self) -> bool {
-        self.lock().is_some()
+        self.open.load(Ordering::Acquire)
     }
 
     /// The transaction has ended.
     pub(crate) fn close(&self) {
-        *self.lock() = None;
+        let mut open = self.lock();
+        *open = None;
+        self.open.store(false, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Invalidation>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known of an entity: names, columns, keys, indexes, policy.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sea_orm::sea_query::{ForeignKeyAction, TableRef, Value};
 use sea_orm::{
@@ -10,10 +11,13 @@ use sea_orm::{
 use crate::config::EntityPolicy;
 use crate::key::{ColumnKind, KeyPart};
 use crate::store::Fingerprint;
+use crate::tier::RowId;
 
 /// What the library knows of a cached entity. Made once by the derive.
 #[derive(Debug)]
 pub struct EntityMeta {
+    /// Its number in this process.
+    pub(crate) id: u32,
     /// The entity's name in keys.
     pub name: String,
     /// The table.
@@ -75,6 +79,7 @@ pub fn entity_meta<E: EntityTrait>(
     let position =
         |column: &E::Column| E::Column::iter().position(|other| other.as_str() == column.as_str());
     EntityMeta {
+        id: next_id(),
         name,
         table,
         columns,
@@ -99,7 +104,26 @@ pub fn entity_meta<E: EntityTrait>(
     }
 }
 
+/// A number that no other entity of this process has.
+pub(crate) fn next_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl EntityMeta {
+    /// The name of a row in the in-process tier, if its primary key is one number.
+    #[inline]
+    pub(crate) fn row_id(&self, pk: &[Value]) -> Option<RowId> {
+        let ([column], [value]) = (&self.primary_key[..], pk) else {
+            return None;
+        };
+        match (self.columns[*column].kind, value) {
+            (ColumnKind::Integer, value) => integer(value).map(RowId::Integer),
+            (ColumnKind::Uuid, Value::Uuid(Some(uuid))) => Some(RowId::Uuid(uuid.as_u128())),
+            _ => None,
+        }
+    }
+
     /// The kinds of the columns at these positions.
     pub(crate) fn kinds(&self, positions: &[usize]) -> impl Iterator<Item = ColumnKind> {
         positions
@@ -199,6 +223,20 @@ impl Registry {
     }
 }
 
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::BigInt(v) => *v,
+        Value::Int(v) => v.map(i64::from),
+        Value::SmallInt(v) => v.map(i64::from),
+        Value::TinyInt(v) => v.map(i64::from),
+        Value::Unsigned(v) => v.map(i64::from),
+        Value::SmallUnsigned(v) => v.map(i64::from),
+        Value::TinyUnsigned(v) => v.map(i64::from),
+        Value::BigUnsigned(v) => v.and_then(|v| i64::try_from(v).ok()),
+        _ => None,
+    }
+}
+
 /// Whether `parent`, which may name its schema, is `table`, which is in lower case.
 fn names(parent: &str, table: &str) -> bool {
     let last = parent.rsplit('.').next().unwrap_or(parent);
@@ -216,6 +254,7 @@ mod tests {
 
     fn meta(name: &str, table: &str, parents: &[&str]) -> &'static EntityMeta {
         Box::leak(Box::new(EntityMeta {
+            id: next_id(),
             name: name.to_owned(),
             table: table.to_owned(),
             columns: vec![],

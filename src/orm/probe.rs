@@ -3,27 +3,43 @@
 //! A type parameter without `'static` cannot be downcast. So we ask in band: the asker arms a
 //! thread-local and calls `get_database_backend`, the one synchronous method that every wrapper
 //! forwards; if one of our connections is at the end of the chain, it leaves its handle there.
+//!
+//! Who wants a row leaves the row's name there as well. If the in-process tier has it, the connection
+//! leaves that, and no handle has to be made: threads that read through the same connection would
+//! otherwise wait for each other to count its users.
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction};
 
+use super::meta::EntityMeta;
 use super::site::Site;
+use crate::tier::{Held, RowId};
 
 thread_local! {
     // Two cells: this one needs no destructor, so the normal call costs one plain load.
-    static ARMED: Cell<bool> = const { Cell::new(false) };
+    static ARMED: Cell<Option<Question>> = const { Cell::new(None) };
     static ANSWER: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
+/// What a connection of ours is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Question {
+    /// Where statements go.
+    Place,
+    /// Whether this row is in the in-process tier, and where statements go if it is not.
+    Row(&'static EntityMeta, RowId),
+}
+
 /// What a connection of ours answers.
-#[derive(Clone, Debug)]
 pub(crate) enum Handle {
     /// Statements run outside of a transaction.
     Connection(Site),
     /// Statements run in a transaction.
     Transaction(Site),
+    /// The row that was asked for.
+    Held(Held),
 }
 
 /// Where statements go.
@@ -44,38 +60,56 @@ pub(crate) enum Place {
 
 /// Where statements through `db` go.
 pub(crate) fn locate<C: ConnectionTrait>(db: &C) -> Place {
+    // Nothing is held for such a question.
+    find(db, Question::Place).unwrap_or(Place::Unknown)
+}
+
+/// The row, if the in-process tier of the connection that `db` is or forwards to has it.
+pub(crate) fn held<C: ConnectionTrait>(
+    db: &C,
+    meta: &'static EntityMeta,
+    row: RowId,
+) -> Result<Held, Place> {
+    match find(db, Question::Row(meta, row)) {
+        Ok(place) => Err(place),
+        Err(held) => Ok(held),
+    }
+}
+
+fn find<C: ConnectionTrait>(db: &C, question: Question) -> Result<Place, Held> {
     let id = typeid::of::<C>();
     // SeaORM's own types are told apart by name and not asked: a connection that is disconnected
     // panics when it is.
-    if id == TypeId::of::<DatabaseConnection>() {
+    Ok(if id == TypeId::of::<DatabaseConnection>() {
         Place::Plain
     } else if id == TypeId::of::<DatabaseTransaction>() {
         Place::PlainTransaction
     } else if id == TypeId::of::<DatabaseExecutor<'static>>() {
         Place::Unknown
     } else {
-        match ask(db) {
+        match ask(db, question) {
             Some(Handle::Connection(site)) => Place::Cached(site),
             Some(Handle::Transaction(site)) => Place::InTransaction(site),
+            Some(Handle::Held(held)) => return Err(held),
             None => Place::Unknown,
         }
-    }
+    })
 }
 
 /// The handle of the connection of ours that `db` is or forwards to.
-fn ask<C: ConnectionTrait>(db: &C) -> Option<Handle> {
+fn ask<C: ConnectionTrait>(db: &C, question: Question) -> Option<Handle> {
     let _disarm = Disarm;
     ANSWER.set(None);
-    ARMED.set(true);
+    ARMED.set(Some(question));
     let _ = db.get_database_backend();
     ANSWER.take()
 }
 
 /// Leaves a handle, if one is asked for. Every `get_database_backend` of ours calls it.
 #[inline]
-pub(crate) fn answer(handle: impl FnOnce() -> Handle) {
-    if ARMED.replace(false) {
-        ANSWER.set(Some(handle()));
+pub(crate) fn answer(handle: impl FnOnce(Question) -> Handle) {
+    if let Some(question) = ARMED.take() {
+        ANSWER.set(Some(handle(question)));
     }
 }
 
@@ -84,7 +118,7 @@ struct Disarm;
 
 impl Drop for Disarm {
     fn drop(&mut self) {
-        ARMED.set(false);
+        ARMED.set(None);
     }
 }
 
@@ -195,7 +229,7 @@ mod tests {
         let disconnected = DatabaseConnection::default();
         let asked = catch_unwind(AssertUnwindSafe(|| place(&Wrapper(&disconnected))));
         assert!(asked.is_err());
-        answer(|| unreachable!("nobody asks"));
+        answer(|_| unreachable!("nobody asks"));
         assert_eq!(place(&cached().await), "cached");
     }
 
@@ -204,8 +238,8 @@ mod tests {
         let db = cached().await;
         assert_eq!(db.get_database_backend(), DbBackend::Sqlite);
         assert!(ANSWER.take().is_none());
-        assert!(ask(&db).is_some());
-        assert!(ask(&sqlite().await).is_none());
+        assert!(ask(&db, Question::Place).is_some());
+        assert!(ask(&sqlite().await, Question::Place).is_none());
     }
 
     #[tokio::test]

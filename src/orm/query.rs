@@ -21,6 +21,7 @@ use crate::fill::{Payload, Request, Shape};
 use crate::key::{Generation, Key, tag_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
+use crate::tier::Id;
 
 /// Adds [`cached`](Self::cached) to SeaORM's selects.
 ///
@@ -220,8 +221,10 @@ impl<E: CachedEntity> CachedSelect<E> {
             dependencies,
             present_needs,
             policy: &policy,
+            bounded: site.is_bounded(meta),
         };
         let request = Request {
+            id: Id::Entry(key.clone(), field),
             key,
             asked: Vec::new(),
             outdated: None,
@@ -281,6 +284,11 @@ impl<E: CachedEntity> Payload for Models<E> {
         !self.0.is_empty()
     }
 
+    fn size(&self, encoded: usize) -> usize {
+        // Of each its place in the list and the two counts of its `Arc`.
+        encoded + self.0.len() * (size_of::<E::Model>() + 3 * size_of::<usize>())
+    }
+
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         put_varint(out, self.0.len() as u64);
         self.0
@@ -309,6 +317,10 @@ const COUNT_FIELD: Fingerprint = Fingerprint(0x636f_756e_7400_0001);
 impl Payload for Count {
     fn is_present(&self) -> bool {
         true
+    }
+
+    fn size(&self, _encoded: usize) -> usize {
+        size_of::<u64>()
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -10,13 +10,15 @@ use sea_orm::{
     PrimaryKeyToColumn, QueryFilter, QueryOrder, Select,
 };
 
-use super::entity::{CachedEntity, PrimaryKeyOf, reading_site};
+use super::entity::{CachedEntity, PrimaryKeyOf, reading_site, site_at};
 use super::meta::EntityMeta;
+use super::probe::{self, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Payload, Request, Shape};
 use crate::key::{Generation, Key, KeyPart};
 use crate::observe::Event;
+use crate::tier::Id;
 
 /// One row, or the knowledge that there is none.
 struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
@@ -24,6 +26,10 @@ struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
 impl<E: CachedEntity> Payload for Row<E> {
     fn is_present(&self) -> bool {
         self.0.is_some()
+    }
+
+    fn size(&self, encoded: usize) -> usize {
+        size_of::<E::Model>() + encoded
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -52,6 +58,7 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site) -> Shape<'a> {
         dependencies: vec![generation(Generation::Rows), generation(Generation::List)],
         present_needs: 1,
         policy: &meta.policy,
+        bounded: site.is_bounded(meta),
     }
 }
 
@@ -109,16 +116,40 @@ pub async fn get<E: CachedEntity, C: ConnectionTrait>(
     row_at::<E, C>(values(pk), db).await
 }
 
+/// The row that the in-process tier has; else where to read it.
+#[inline]
+fn held<E: CachedEntity, C: ConnectionTrait>(
+    pk: &[Value],
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, Place> {
+    let meta = E::cached_meta();
+    let Some(row) = meta.row_id(pk) else {
+        return Err(locate(db));
+    };
+    let held = probe::held(db, meta, row)?;
+    match held.value.downcast::<Row<E>>() {
+        Ok(row) => Ok(row.0.clone()),
+        Err(_) => Err(locate(db)),
+    }
+}
+
 /// One row by the values of its primary key, which may be of other types than the key's columns.
 pub(crate) async fn row_at<E: CachedEntity, C: ConnectionTrait>(
     pk: Vec<Value>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    let rows = match reading_site(db, E::cached_meta()) {
-        Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
-        None => load_rows::<E, C>(&[&pk], db).await,
+    let place = match held::<E, C>(&pk, db) {
+        Ok(row) => return Ok(row),
+        Err(place) => place,
     };
-    Ok(rows?.pop().flatten())
+    // In a box of its own: who is answered from the tier moves nothing of it.
+    let read = async {
+        match site_at(place, E::cached_meta()) {
+            Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
+            None => load_rows::<E, C>(&[&pk], db).await,
+        }
+    };
+    Ok(Box::pin(read).await?.pop().flatten())
 }
 
 #[doc(hidden)]
@@ -200,7 +231,16 @@ impl RowPlan {
                     Entry::Vacant(place) => {
                         let key = site.space.row(&meta.name, place.key());
                         place.insert(plan.requests.len());
-                        plan.keyed(pk, key, asked)
+                        let id = row_id(meta, site, &pk, &key);
+                        plan.keyed(
+                            pk,
+                            Request {
+                                key,
+                                asked,
+                                outdated: None,
+                                id,
+                            },
+                        )
                     }
                     Entry::Occupied(place) if plan.requests[*place.get()].asked == asked => {
                         Slot::Keyed(*place.get())
@@ -214,19 +254,23 @@ impl RowPlan {
         plan
     }
 
-    fn keyed(&mut self, pk: Vec<Value>, key: Key, asked: Vec<u8>) -> Slot {
+    fn keyed(&mut self, pk: Vec<Value>, request: Request) -> Slot {
         self.keyed.push(pk);
-        self.requests.push(Request {
-            key,
-            asked,
-            outdated: None,
-        });
+        self.requests.push(request);
         Slot::Keyed(self.requests.len() - 1)
     }
 
     fn unkeyed(&mut self, pk: Vec<Value>) -> Slot {
         self.unkeyed.push(pk);
         Slot::Unkeyed(self.unkeyed.len() - 1)
+    }
+}
+
+/// The row's name in the in-process tier.
+fn row_id(meta: &EntityMeta, site: &Site, pk: &[Value], key: &Key) -> Id {
+    match meta.row_id(pk) {
+        Some(row) => Id::Row(site.space.clone(), meta.id, row),
+        None => Id::Entry(key.clone(), meta.fingerprint),
     }
 }
 
@@ -262,6 +306,7 @@ pub(super) fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
     site.cache.emit(&Event::Lookup {
         entity: &meta.name,
         hits: 0,
+        l1_hits: 0,
         absent_hits: 0,
         misses: keys as u64,
     });

@@ -9,8 +9,10 @@ use super::connection::CachedConnection;
 use super::effects::{Control, Effects, EntityEffect, Touched, effects};
 use super::meta::{EntityMeta, Registration, Registry};
 use crate::cache::Cache;
+use crate::config::Consistency;
 use crate::invalidation::Invalidation;
 use crate::key::{Generation, KeyPart, KeySpace};
+use crate::tier::{Held, RowId};
 
 /// Past this many keys of one entity in one transaction, its generations instead.
 const MOST_KEYS: usize = 1_000;
@@ -21,6 +23,8 @@ pub(crate) struct Site {
     pub(crate) cache: Cache,
     pub(crate) space: KeySpace,
     pub(crate) backend: DbBackend,
+    /// How fresh reads are, if not as their entity says.
+    pub(crate) consistency: Option<Consistency>,
 }
 
 /// What a statement makes stale.
@@ -140,6 +144,35 @@ impl Site {
             cache: Cache::in_memory(),
             space,
             backend: DbBackend::Sqlite,
+            consistency: None,
+        }
+    }
+
+    /// How fresh reads of the entity are.
+    pub(crate) fn consistency(&self, meta: &EntityMeta) -> Consistency {
+        self.consistency.unwrap_or(meta.policy.consistency)
+    }
+
+    /// Whether the in-process tier may answer reads of the entity.
+    pub(crate) fn is_bounded(&self, meta: &EntityMeta) -> bool {
+        self.consistency(meta) == Consistency::Bounded
+    }
+
+    /// The row, if the in-process tier has it.
+    #[inline]
+    pub(crate) fn held(&self, meta: &EntityMeta, row: RowId) -> Option<Held> {
+        let tier = self.cache.tier().filter(|_| self.is_bounded(meta))?;
+        let held = tier.row(&self.space, meta.id, row)?;
+        let witness = self.cache.witness();
+        witness.l1_hit(meta.id, &meta.name, held.present);
+        Some(held)
+    }
+
+    /// The same site, read with this consistency.
+    pub(crate) fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self {
+            consistency: Some(consistency),
+            ..self.clone()
         }
     }
 
@@ -168,6 +201,7 @@ impl Cache {
                 cache: self.clone(),
                 space,
                 backend,
+                consistency: None,
             },
         )
     }

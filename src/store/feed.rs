@@ -30,6 +30,17 @@ const WRITERS: u64 = CHANGE - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stripe(u16);
 
+/// What a stripe counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(u64);
+
+impl Count {
+    /// The mark of the stripes that counted this.
+    pub(crate) fn and(self, others: impl Iterator<Item = Self>) -> Mark {
+        Mark(others.fold(self.0, |sum, other| sum.wrapping_add(other.0)))
+    }
+}
+
 /// What some stripes counted, added up. A stripe only ever grows, so equal marks of the same stripes
 /// mean that none of them has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,38 +109,39 @@ impl Feed {
         Stripe((self.hasher.hash_one(key) % STRIPES as u64) as u16)
     }
 
-    fn count(&self, stripe: Stripe) -> &AtomicU64 {
+    fn counter(&self, stripe: Stripe) -> &AtomicU64 {
         &self.stripes[usize::from(stripe.0)]
     }
 
-    /// The mark of these stripes; none while a write of this process to one of them is under way.
+    /// What the stripe counts; none while a write of this process to it is under way.
     ///
-    /// To be taken before the store is asked.
-    pub(crate) fn mark(&self, stripes: impl IntoIterator<Item = Stripe>) -> Option<Mark> {
-        let mut sum = self.all.load(Ordering::Acquire);
-        for stripe in stripes {
-            let count = self.count(stripe).load(Ordering::Acquire);
-            if count & WRITERS != 0 {
-                return None;
-            }
-            sum = sum.wrapping_add(count);
-        }
-        Some(Mark(sum))
+    /// To be taken before the store is asked for what is to be held.
+    pub(crate) fn count(&self, stripe: Stripe) -> Option<Count> {
+        let count = self.counter(stripe).load(Ordering::Acquire);
+        (count & WRITERS == 0).then_some(Count(count))
+    }
+
+    /// What counts for all stripes: a part of every mark.
+    pub(crate) fn all(&self) -> Count {
+        Count(self.all.load(Ordering::Acquire))
     }
 
     /// Whether none of the stripes has moved since their mark was taken.
     #[inline]
-    pub(crate) fn stands(&self, stripes: &[Stripe], mark: Mark) -> bool {
-        let count = |stripe: &Stripe| self.count(*stripe).load(Ordering::Acquire);
-        let all = self.all.load(Ordering::Acquire);
-        stripes.iter().map(count).fold(all, u64::wrapping_add) == mark.0
+    pub(crate) fn stands<'s>(
+        &self,
+        stripes: impl IntoIterator<Item = &'s Stripe>,
+        mark: Mark,
+    ) -> bool {
+        let count = |stripe: &Stripe| Count(self.counter(*stripe).load(Ordering::Acquire));
+        self.all().and(stripes.into_iter().map(count)) == mark
     }
 
     /// A key was changed by somebody else.
     #[cfg_attr(not(feature = "redis"), expect(dead_code))]
     pub(crate) fn changed(&self, key: &[u8]) {
         let stripe = self.stripe_of(key);
-        self.count(stripe).fetch_add(CHANGE, Ordering::AcqRel);
+        self.counter(stripe).fetch_add(CHANGE, Ordering::AcqRel);
         self.wake(stripe);
     }
 
@@ -193,7 +205,8 @@ impl Feed {
     pub(crate) fn fence<'k>(self: &Arc<Self>, keys: impl IntoIterator<Item = &'k Key>) -> OwnWrite {
         let stripes: Vec<Stripe> = keys.into_iter().map(|key| self.stripe(key)).collect();
         for stripe in &stripes {
-            self.count(*stripe).fetch_add(CHANGE + 1, Ordering::AcqRel);
+            self.counter(*stripe)
+                .fetch_add(CHANGE + 1, Ordering::AcqRel);
         }
         let feed = Arc::clone(self);
         OwnWrite { feed, stripes }
@@ -251,7 +264,7 @@ pub(crate) struct OwnWrite {
 impl Drop for OwnWrite {
     fn drop(&mut self) {
         for stripe in &self.stripes {
-            let count = self.feed.count(*stripe);
+            let count = self.feed.counter(*stripe);
             count.fetch_add(CHANGE - 1, Ordering::AcqRel);
             self.feed.wake(*stripe);
         }
@@ -307,7 +320,8 @@ mod tests {
 
     fn marked(feed: &Feed, keys: &[Key]) -> (Vec<Stripe>, Option<Mark>) {
         let stripes: Vec<Stripe> = keys.iter().map(|key| feed.stripe(key)).collect();
-        let mark = feed.mark(stripes.iter().copied());
+        let counts: Option<Vec<Count>> = stripes.iter().map(|s| feed.count(*s)).collect();
+        let mark = counts.map(|counts| feed.all().and(counts.into_iter()));
         (stripes, mark)
     }
 

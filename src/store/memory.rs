@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Op, Replies, Reply, Store, StoreError, Token};
+use super::{Feed, Op, Replies, Reply, Store, StoreError, Token};
 use crate::key::Key;
 
 mod entry;
@@ -30,6 +30,7 @@ pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     root: Token,
+    feed: Option<Arc<Feed>>,
 }
 
 impl MemoryStore {
@@ -41,6 +42,15 @@ impl MemoryStore {
             shards: (0..shards).map(|_| shard()).collect(),
             hasher: RandomState::new(),
             root: Token::random(),
+            feed: None,
+        }
+    }
+
+    /// The same for one cache alone, which may then hold decoded values as well.
+    pub(crate) fn of_one_cache(max_bytes: u64) -> Self {
+        Self {
+            feed: Some(Arc::new(Feed::of_own_store())),
+            ..Self::new(max_bytes)
         }
     }
 
@@ -54,6 +64,7 @@ impl MemoryStore {
                 .collect(),
             hasher: self.hasher.clone(),
             root: Token::random(),
+            feed: None,
         }
     }
 
@@ -143,6 +154,8 @@ impl fmt::Debug for MemoryStore {
 #[async_trait::async_trait]
 impl Store for MemoryStore {
     async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
+        let writes = || batch.iter().filter(|op| op.invalidates()).map(Op::key);
+        let _own = self.feed.as_ref().map(|feed| feed.fence(writes()));
         let answer = |op| self.answer(op, Instant::now());
         Ok(Replies {
             root: self.root,
@@ -153,6 +166,10 @@ impl Store for MemoryStore {
     /// Does nothing: nobody else can have changed it.
     async fn refresh_root(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn feed(&self) -> Option<Arc<Feed>> {
+        self.feed.clone()
     }
 }
 

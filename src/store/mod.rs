@@ -19,7 +19,7 @@ mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
 pub use feed::Feed;
-pub(crate) use feed::{Mark, OwnWrite, Stripe};
+pub(crate) use feed::{Count, Mark, OwnWrite, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -182,6 +182,11 @@ impl Op {
     /// Whether it plants a writer's fence.
     pub fn is_fence(&self) -> bool {
         matches!(self, Self::Fence { .. })
+    }
+
+    /// Whether it makes what stands under its key stale, on behalf of a writer.
+    pub(crate) fn invalidates(&self) -> bool {
+        self.is_fence() || self.is_settle()
     }
 
     /// Whether it ends a write.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Feed, Op, Replies, Store, StoreError};
+use super::{Feed, Op, OwnWrite, Replies, Store, StoreError};
 
 mod address;
 mod cluster;
@@ -166,6 +166,12 @@ impl RedisStore {
         };
         link.with_live(exchange).await
     }
+}
+
+/// Keeps what these ops invalidate out of the in-process tier until the answer is dropped.
+fn own_writes(feed: Option<&Arc<Feed>>, ops: &[Op]) -> Option<OwnWrite> {
+    let writes = ops.iter().filter(|op| op.invalidates());
+    Some(feed?.fence(writes.map(Op::key)))
 }
 
 impl fmt::Debug for RedisStore {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::pause::{Pause, Point, Side, Which};
-use crate::store::{Op, Replies, Store, StoreError};
+use crate::store::{Feed, Op, Replies, Store, StoreError};
 
 /// Something that goes wrong with batches on their way: all of them, until it is narrowed down.
 #[must_use = "a fault does nothing until it is injected"]
@@ -306,5 +306,9 @@ impl Store for FaultyStore {
             fate.reply()
         };
         self.living(false, refresh).await
+    }
+
+    fn feed(&self) -> Option<Arc<Feed>> {
+        self.inner.feed()
     }
 }

@@ -27,7 +27,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -35,10 +35,10 @@ use futures_util::future::{BoxFuture, Shared, join_all, select_ok};
 use redis::{AsyncConnectionConfig, Client, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::RedisOptions;
 use super::address::{self, Address};
 use super::link::{Link, Live, Target, unreachable};
 use super::wire::{self, Call};
+use super::{RedisOptions, own_writes};
 use crate::store::{Feed, Op, Replies, StoreError, Token};
 
 mod map;
@@ -144,6 +144,7 @@ impl Cluster {
     /// Runs a batch, within the command timeout.
     pub(super) async fn run(self: &Arc<Self>, part: &[Op]) -> Result<Replies, StoreError> {
         let deadline = Instant::now() + self.options.command_timeout;
+        let _own = own_writes(self.feed.as_ref(), part);
         let mut witnesses = Vec::new();
         let calls = part.iter().map(Call::Op).collect();
         let answers = self.answers(calls, &mut witnesses, deadline).await?;
@@ -404,10 +405,14 @@ impl Cluster {
         Ok(select_ok(seeds).await?.0)
     }
 
-    fn adopt_map(&self, map: &Arc<Map>) {
+    fn adopt_map(self: &Arc<Self>, map: &Arc<Map>) {
+        let mut moved = false;
         let left: Vec<Arc<Link>> = {
             let mut state = self.state();
-            state.map = Some(Arc::clone(map));
+            match state.map.replace(Arc::clone(map)) {
+                Some(old) => moved = !old.agrees_with(map),
+                None => self.watch(),
+            }
             let primaries = map.primaries();
             let left = state
                 .links
@@ -416,6 +421,17 @@ impl Cluster {
         };
         // Outside of the lock: a link that ends tells the feed.
         drop(left);
+        if let (true, Some(feed)) = (moved, &self.feed) {
+            feed.all_changed();
+        }
+    }
+
+    /// For the sake of the in-process tier, which may answer for long without a request: a node tells
+    /// of no changes to slots that have left it, nor for sure once it is no primary any more.
+    fn watch(self: &Arc<Self>) {
+        if let Some(max_silence) = self.options.max_silence {
+            tokio::spawn(watch(Arc::downgrade(self), max_silence / 2));
+        }
     }
 
     /// Which servers the primaries are.
@@ -467,6 +483,18 @@ impl Cluster {
     /// Never held across an await.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the cluster again and again. Ends with it.
+async fn watch(cluster: Weak<Cluster>, pause: Duration) {
+    loop {
+        tokio::time::sleep(pause).await;
+        match cluster.upgrade() {
+            // A failure is met by those who ask.
+            Some(cluster) => drop(cluster.look(None).await),
+            None => return,
+        }
     }
 }
 

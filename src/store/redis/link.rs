@@ -10,15 +10,19 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::RedisOptions;
+use super::address::Address;
 use super::sentinel::Sentinels;
 use super::wire::{self, Call, SCRIPTS, Scripts};
+use super::{RedisOptions, own_writes};
 use crate::clock;
 use crate::store::{Feed, Op, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
 const STALLS: u32 = 3;
+
+/// How often the sentinels are asked whether the primary still is the same.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// Which server.
 pub(super) enum Target {
@@ -51,11 +55,13 @@ type Attempt = Shared<BoxFuture<'static, Result<Live, StoreError>>>;
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) id: Token,
+    address: Option<Address>,
     connection: MultiplexedConnection,
     pub(super) run: Arc<str>,
     /// Of a cluster's node it means nothing.
     pub(super) root: Token,
     stalls: Arc<Stalls>,
+    feed: Option<Arc<Feed>>,
 }
 
 /// How often in a row a connection did not answer in time.
@@ -143,6 +149,9 @@ impl Link {
                 let (link, feed) = (Arc::downgrade(&link), Arc::clone(feed));
                 tokio::spawn(listen(link, feed, live.clone()));
             }
+            if let (Ok(live), Target::Primary(_)) = (&outcome, &link.target) {
+                tokio::spawn(follow(Arc::downgrade(&link), live.clone()));
+            }
             outcome
         });
         let attempt = async {
@@ -164,6 +173,7 @@ impl Link {
             Target::Server(client) | Target::Node(client) => client.clone(),
             Target::Primary(sentinels) => sentinels.primary().await?,
         };
+        let address = Address::of(&client);
         let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
@@ -204,10 +214,12 @@ impl Link {
         }
         Ok(Live {
             id,
+            address,
             connection,
             run: run.into(),
             root,
             stalls: Arc::new(Stalls::new()),
+            feed: self.feed.clone(),
         })
     }
 
@@ -301,6 +313,24 @@ async fn listen(link: Weak<Link>, feed: Arc<Feed>, live: Live) {
     }
 }
 
+/// Gives the connection up when the sentinels name another primary: one that was cut off from them may
+/// not know that it is none any more. Ends with the connection.
+async fn follow(link: Weak<Link>, live: Live) {
+    loop {
+        tokio::time::sleep(BETWEEN_QUESTIONS).await;
+        let Some(link) = link.upgrade().filter(|link| link.is_live(live.id)) else {
+            return;
+        };
+        let Target::Primary(sentinels) = &link.target else {
+            return;
+        };
+        let answer = timeout(link.options.connect_timeout, sentinels.primary()).await;
+        if matches!(answer, Ok(Ok(primary)) if Address::of(&primary) != live.address) {
+            link.give_up(live.id);
+        }
+    }
+}
+
 impl Drop for Link {
     /// A link to a node that has left its cluster: nobody tells of what was read through it.
     fn drop(&mut self) {
@@ -314,6 +344,7 @@ impl Drop for Link {
 
 impl Live {
     pub(super) async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
+        let _own = own_writes(self.feed.as_ref(), ops);
         let calls = ops.iter().map(|op| (Call::Op(op), false));
         let answers = self.answers(calls).await?.into_iter();
         let replies = ops.iter().zip(answers);

@@ -65,11 +65,14 @@ pub async fn sentinel() -> Turn<(RedisServer, Sentinel)> {
 
 /// What tests share, while it is this test's.
 #[derive(Debug)]
-pub struct Turn<T>(OwnedMutexGuard<T>);
+pub struct Turn<T> {
+    guard: OwnedMutexGuard<T>,
+}
 
 impl<T> Turn<T> {
     async fn at(shared: &Arc<Mutex<T>>) -> Self {
-        Self(Arc::clone(shared).lock_owned().await)
+        let guard = Arc::clone(shared).lock_owned().await;
+        Self { guard }
     }
 }
 
@@ -77,7 +80,7 @@ impl<T> std::ops::Deref for Turn<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 

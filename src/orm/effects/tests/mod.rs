@@ -43,6 +43,7 @@ fn entity(
         unique,
     });
     Box::leak(Box::new(EntityMeta {
+        id: crate::orm::meta::next_id(),
         name: table.to_lowercase(),
         table: table.to_owned(),
         columns: columns.collect(),

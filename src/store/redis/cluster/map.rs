@@ -45,6 +45,16 @@ impl Map {
         u16::try_from(position).ok().filter(|at| *at != NOBODY)
     }
 
+    /// Whether every slot has the same owner in both.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let owner = |map: &Self, at: u16| map.primaries.get(usize::from(at)).cloned();
+        let pairs = self.owners.iter().zip(&other.owners);
+        let mut pairs: Vec<_> = pairs.map(|(own, others)| (*own, *others)).collect();
+        pairs.dedup();
+        let same = |(own, others): &(u16, u16)| owner(self, *own) == owner(other, *others);
+        pairs.iter().all(same)
+    }
+
     /// The nodes that own slots.
     pub(super) fn primaries(&self) -> &[Address] {
         &self.primaries
@@ -191,6 +201,19 @@ mod tests {
         };
         assert_eq!(map.owner(&key_in(8_192)).unwrap().port, 7001);
         assert_eq!(map.owner(&key_in(8_193)), None);
+
+        let order = Value::Array(vec![
+            range(8_192, 8_192, bulk("10.0.0.2"), 7001),
+            range(0, 8_191, Value::Nil, 7000),
+            range(8_194, 16_383, bulk(""), 7000),
+        ]);
+        assert!(Map::read(&order, &teller()).unwrap().agrees_with(&map));
+        let other = Value::Array(vec![
+            range(0, 8_191, Value::Nil, 7000),
+            range(8_192, 8_193, bulk("10.0.0.2"), 7001),
+            range(8_194, 16_383, bulk(""), 7000),
+        ]);
+        assert!(!Map::read(&other, &teller()).unwrap().agrees_with(&map));
     }
 
     #[test]

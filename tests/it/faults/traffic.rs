@@ -1,0 +1,186 @@
+//! Reads and writes of several processes, each read checked against what was acknowledged before it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait};
+use sea_orm_cache::{Cache, CacheBuilder, CachedConnection, WritePolicy};
+use tokio::task::JoinSet;
+
+use crate::entities::city;
+use crate::outages::until;
+use crate::reads::city as a_city;
+
+/// So many that every node of a cluster holds some.
+pub const ROWS: i64 = 48;
+const WRITERS: i64 = 2;
+const READERS: usize = 3;
+
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub reads: AtomicU64,
+    pub read_errors: AtomicU64,
+    pub stale: AtomicU64,
+    pub writes: AtomicU64,
+    /// Writes that were refused because their fence could not be written; they are tried again.
+    pub refused: AtomicU64,
+}
+
+struct Shared {
+    counts: Counts,
+    done: AtomicBool,
+    /// By row, the version that was acknowledged last.
+    acknowledged: Vec<AtomicU64>,
+    /// Loads under a list that many writes invalidate.
+    processes: Vec<CachedConnection>,
+}
+
+/// Two processes under load.
+pub struct Traffic {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+impl Traffic {
+    /// Seeds the rows and begins to read and write them. Writes are `strict`: an `available` one that
+    /// reaches no cache makes no promise to other processes.
+    pub async fn begin(raw: &DatabaseConnection, builder: impl Fn() -> CacheBuilder) -> Self {
+        let rows = (1..=ROWS).map(|id| city::ActiveModel {
+            name: Set(version_name(0)),
+            ..a_city(id, None, &format!("slug-{id}"))
+        });
+        city::Entity::insert_many(rows).exec(raw).await.unwrap();
+        let mut processes = Vec::new();
+        for _ in 0..2 {
+            let cache = builder()
+                .write_policy(WritePolicy::Strict)
+                .fence_ttl(Duration::from_secs(1))
+                .build();
+            processes.push(cache.await.unwrap().attach(raw.clone()));
+        }
+        let shared = Arc::new(Shared {
+            counts: Counts::default(),
+            done: AtomicBool::new(false),
+            acknowledged: (0..=ROWS).map(|_| AtomicU64::new(0)).collect(),
+            processes,
+        });
+        let mut tasks = JoinSet::new();
+        for writer in 0..WRITERS {
+            tasks.spawn(write(shared.clone(), writer));
+        }
+        for reader in 0..READERS {
+            tasks.spawn(read(shared.clone(), reader));
+        }
+        Self { shared, tasks }
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    pub fn caches(&self) -> impl Iterator<Item = &Cache> {
+        self.shared.processes.iter().map(CachedConnection::cache)
+    }
+
+    /// How many reads the cache has answered.
+    pub fn hits(&self) -> u64 {
+        self.caches()
+            .map(|cache| cache.stats().entity("city").hits)
+            .sum()
+    }
+
+    /// Waits until so many more reads and some more writes are done.
+    pub async fn goes_on(&self, reads: u64) {
+        let counts = self.counts();
+        let reads = counts.reads.load(Ordering::SeqCst) + reads;
+        let writes = counts.writes.load(Ordering::SeqCst) + 10;
+        until(async || {
+            counts.reads.load(Ordering::SeqCst) > reads
+                && counts.writes.load(Ordering::SeqCst) > writes
+        })
+        .await;
+    }
+
+    /// Ends the load, and waits until every row is a hit in every process. Fails on a read that failed
+    /// or was stale.
+    pub async fn end(mut self, what: &str) {
+        self.shared.done.store(true, Ordering::SeqCst);
+        while let Some(task) = self.tasks.join_next().await {
+            task.unwrap();
+        }
+        for db in &self.shared.processes {
+            all_hit(db, &self.shared).await;
+        }
+        let counts = &self.shared.counts;
+        println!("{what}: {counts:?}, {} hits", self.hits());
+        assert_eq!(counts.read_errors.load(Ordering::SeqCst), 0, "{counts:?}");
+        assert_eq!(counts.stale.load(Ordering::SeqCst), 0, "{counts:?}");
+    }
+}
+
+async fn all_hit(db: &CachedConnection, shared: &Shared) {
+    until(async || {
+        let hits = || db.cache().stats().entity("city").hits;
+        let before = hits();
+        for id in 1..=ROWS {
+            check(db, shared, id).await;
+        }
+        hits() - before == ROWS as u64
+    })
+    .await;
+}
+
+fn version_name(version: u64) -> String {
+    format!("v{version}")
+}
+
+async fn write(shared: Arc<Shared>, writer: i64) {
+    let mut version = 0;
+    while !shared.done.load(Ordering::SeqCst) {
+        let row = fastrand::i64(0..ROWS / WRITERS) * WRITERS + writer + 1;
+        version += 1;
+        let model = city::ActiveModel {
+            id: Set(row),
+            name: Set(version_name(version)),
+            ..Default::default()
+        };
+        let db = &shared.processes[fastrand::usize(..shared.processes.len())];
+        if model.update(db).await.is_ok() {
+            let acknowledged = &shared.acknowledged[row as usize];
+            acknowledged.store(version, Ordering::SeqCst);
+            shared.counts.writes.fetch_add(1, Ordering::SeqCst);
+        } else {
+            shared.counts.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+}
+
+async fn read(shared: Arc<Shared>, reader: usize) {
+    let db = &shared.processes[reader % shared.processes.len()];
+    while !shared.done.load(Ordering::SeqCst) {
+        check(db, &shared, fastrand::i64(1..=ROWS)).await;
+        shared.counts.reads.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Reads a row, and counts an error or an answer older than what was acknowledged before.
+async fn check(db: &CachedConnection, shared: &Shared, id: i64) {
+    let floor = shared.acknowledged[id as usize].load(Ordering::SeqCst);
+    match city::Entity::cached_get(id, db).await {
+        Ok(Some(city)) => {
+            let version: u64 = city.name[1..].parse().unwrap();
+            if version < floor {
+                shared.counts.stale.fetch_add(1, Ordering::SeqCst);
+                println!("row {id}: v{version} after v{floor} was acknowledged");
+            }
+        }
+        other => {
+            shared.counts.read_errors.fetch_add(1, Ordering::SeqCst);
+            println!("row {id}: {other:?}");
+        }
+    }
+}
