@@ -6,4 +6,4 @@ mod database;
 mod failover;
 mod load;
 mod network;
-mod traffic;
+pub mod traffic;

@@ -9,6 +9,7 @@ mod hooks;
 mod hostile;
 mod kit;
 mod outages;
+mod places;
 mod races;
 mod reads;
 mod review;

@@ -249,7 +249,7 @@ impl Cluster {
         answer
     }
 
-    /// The call as it is to be sent on, if the answer says so.
+    /// The call as it is to be sent again, if the answer says so.
     fn sent_on<'a>(
         self: &Arc<Self>,
         routed: &Routed<'a>,
@@ -257,7 +257,7 @@ impl Cluster {
         teller: &Address,
     ) -> Result<Option<Routed<'a>>, StoreError> {
         let Some(redirection) = wire::redirection(answer) else {
-            return Ok(None);
+            return Ok(wire::is_cut_short(answer).then(|| routed.clone()));
         };
         let to = Address::parse(redirection.to, teller)
             .ok_or_else(|| StoreError::Protocol("a redirection to nowhere".to_owned()))?;

@@ -275,6 +275,16 @@ pub(super) fn redirection(answer: &Value) -> Option<Redirection<'_>> {
     Some(Redirection { to, once })
 }
 
+/// Whether a script came to its end halfway because it had deleted the last field of its key, which is
+/// on its way to another node and can be written only there. Its second run is sent on.
+pub(super) fn is_cut_short(answer: &Value) -> bool {
+    let text = |error: &ServerError| error.details().is_some_and(|text| text.contains(NOT_HERE));
+    matches!(answer, Value::ServerError(error) if text(error))
+}
+
+/// In the error of Redis 7 and 8, and of Valkey.
+const NOT_HERE: &str = "attempted to access a non local key in a cluster node";
+
 /// Whether a cluster node answers that it does not know who owns what, or is no primary any more.
 pub(super) fn is_lost(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error)
@@ -476,6 +486,9 @@ mod tests {
         let lost = error(b"-CLUSTERDOWN The cluster is down\r\n");
         assert_eq!(redirection(&lost), None);
         assert!(is_lost(&lost) && !is_lost(&moved));
+        let cut =
+            b"-ERR Script attempted to access a non local key in a cluster node script: 1\r\n";
+        assert!(is_cut_short(&error(cut)) && !is_cut_short(&moved));
         assert_eq!(redirection(&error(b"-MOVED\r\n")), None);
     }
 

@@ -1,17 +1,19 @@
 //! Reads and writes of several processes, each read checked against what was acknowledged before it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, DatabaseConnection, EntityTrait};
-use sea_orm_cache::{Cache, CacheBuilder, CachedConnection, WritePolicy};
+use sea_orm_cache::{Cache, CacheBuilder, CachedConnection, Event, WritePolicy};
 use tokio::task::JoinSet;
 
-use crate::entities::city;
+use crate::entities::{city, create_tables};
 use crate::outages::until;
 use crate::reads::city as a_city;
+use crate::support::{self, Database};
 
 /// So many that every node of a cluster holds some.
 pub const ROWS: i64 = 48;
@@ -34,14 +36,24 @@ struct Shared {
     done: AtomicBool,
     /// By row, the version that was acknowledged last.
     acknowledged: Vec<AtomicU64>,
-    /// Loads under a list that many writes invalidate.
     processes: Vec<CachedConnection>,
+    failures: Failures,
 }
+
+/// Why batches failed, and how many of them.
+type Failures = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// Two processes under load.
 pub struct Traffic {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+}
+
+pub async fn empty_database() -> (Database, DatabaseConnection) {
+    let database = support::postgres().await;
+    let raw = database.connect().await;
+    create_tables(&raw).await;
+    (database, raw)
 }
 
 impl Traffic {
@@ -53,11 +65,13 @@ impl Traffic {
             ..a_city(id, None, &format!("slug-{id}"))
         });
         city::Entity::insert_many(rows).exec(raw).await.unwrap();
+        let failures = Failures::default();
         let mut processes = Vec::new();
         for _ in 0..2 {
             let cache = builder()
                 .write_policy(WritePolicy::Strict)
                 .fence_ttl(Duration::from_secs(1))
+                .observer(noting(failures.clone()))
                 .build();
             processes.push(cache.await.unwrap().attach(raw.clone()));
         }
@@ -66,6 +80,7 @@ impl Traffic {
             done: AtomicBool::new(false),
             acknowledged: (0..=ROWS).map(|_| AtomicU64::new(0)).collect(),
             processes,
+            failures,
         });
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
@@ -83,6 +98,10 @@ impl Traffic {
 
     pub fn caches(&self) -> impl Iterator<Item = &Cache> {
         self.shared.processes.iter().map(CachedConnection::cache)
+    }
+
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        self.shared.failures.lock().unwrap().clone()
     }
 
     /// How many reads the cache has answered.
@@ -115,9 +134,25 @@ impl Traffic {
             all_hit(db, &self.shared).await;
         }
         let counts = &self.shared.counts;
-        println!("{what}: {counts:?}, {} hits", self.hits());
+        println!(
+            "{what}: {counts:?}, {} hits, failed: {:#?}",
+            self.hits(),
+            self.failures()
+        );
         assert_eq!(counts.read_errors.load(Ordering::SeqCst), 0, "{counts:?}");
         assert_eq!(counts.stale.load(Ordering::SeqCst), 0, "{counts:?}");
+    }
+}
+
+fn noting(failures: Failures) -> impl Fn(&Event<'_>) + Send + Sync + 'static {
+    move |event| {
+        if let Event::StoreFailed { error, .. } = event {
+            *failures
+                .lock()
+                .unwrap()
+                .entry(error.to_string())
+                .or_default() += 1;
+        }
     }
 }
 

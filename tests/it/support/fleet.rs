@@ -195,6 +195,12 @@ impl Cluster {
         self.meet(&node).await;
         self.nodes.push(node);
         self.know_each_other().await;
+        let new = &self.nodes[self.nodes.len() - 1];
+        until("the new node takes part", async || {
+            let info = new.text(&["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok")
+        })
+        .await;
     }
 
     /// Primaries first, as they were at the start.
@@ -288,20 +294,21 @@ fn holds(range: &str, slot: u16) -> bool {
 pub struct Sentinel {
     process: std::process::Child,
     port: u16,
+    password: String,
 }
 
 impl Sentinel {
     pub async fn of(primary: u16) -> Self {
-        Self::with(primary, "").await
+        Self::with(primary, "", "").await
     }
 
-    /// The same, with more lines in its settings.
-    pub async fn with(primary: u16, more: &str) -> Self {
+    /// The same, with a password that it asks for, and more lines in its settings.
+    pub async fn with(primary: u16, password: &str, more: &str) -> Self {
         let port = free_port();
         let folder = keeper::new_folder("sentinel");
         let settings = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 5000\n{more}\n",
+             sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 5000\nrequirepass \"{password}\"\n{more}\n",
             folder.display()
         );
         let file = folder.join("sentinel.conf");
@@ -312,7 +319,12 @@ impl Sentinel {
             .arg("--sentinel")
             .spawn()
             .expect("the program starts");
-        let sentinel = Self { process, port };
+        let password = password.to_owned();
+        let sentinel = Self {
+            process,
+            port,
+            password,
+        };
         until("a sentinel answers", async || {
             sentinel.primary().await.is_some()
         })
@@ -321,7 +333,15 @@ impl Sentinel {
     }
 
     pub fn url(&self) -> String {
-        Kind::Redis.url(self.port)
+        match self.password.as_str() {
+            "" => Kind::Redis.url(self.port),
+            password => format!("redis://:{password}@{}/", self.address()),
+        }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
