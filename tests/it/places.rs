@@ -127,7 +127,7 @@ async fn a_unix_socket_is_a_place() {
 
 /// What README tells users to give.
 const ACL: &str = "ACL SETUSER cache on >secret resetkeys ~soc:* resetchannels -@all \
-    +hello +ping +info +select +client|setinfo +client|tracking +script|load +eval +evalsha \
+    +ping +info +select +client|setinfo +client|tracking +script|load +eval +evalsha \
     +hget +hset +hdel +hkeys +hstrlen +type +del +pttl +pexpire +pexpireat +persist +time";
 /// And these of a cluster.
 const ACL_CLUSTER: &str = "ACL SETUSER cache +cluster|slots +asking";
@@ -181,6 +181,7 @@ async fn an_acl_user_needs_each_of_these_permissions() {
     let url = format!("redis://cache:secret@{}/2", server.address());
     let (_database, raw) = database().await;
     let permissions = words.iter().filter(|word| word.starts_with('+'));
+    let mut idle = Vec::new();
     for permission in permissions {
         let without: Vec<_> = words.iter().filter(|word| *word != permission).collect();
         text(&server, &["ACL", "DELUSER", "cache"]);
@@ -193,8 +194,12 @@ async fn an_acl_user_needs_each_of_these_permissions() {
         tries(&url, &raw).await;
         let denied = redis::cmd("ACL").arg("LOG").query(&mut server.raw());
         let denied: Vec<redis::Value> = denied.unwrap();
-        assert!(!denied.is_empty(), "{permission} is not needed");
+        if denied.is_empty() {
+            idle.push(*permission);
+        }
     }
+    // Heartbeats come later than this test ends.
+    assert_eq!(idle, ["+ping"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
