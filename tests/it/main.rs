@@ -17,6 +17,7 @@ mod servers;
 mod stress;
 mod support;
 mod text_keys;
+mod tier;
 mod ui;
 mod world;
 mod writes;

@@ -13,7 +13,7 @@ use crate::entities::{city, create_tables, ledger};
 use crate::reads::{city as a_city, seed};
 use crate::support::proxy::Proxy;
 use crate::support::{self, Database};
-use crate::world::{FREE, Place, Sql, World};
+use crate::world::{Place, Sql, World};
 use crate::writes::name_of;
 
 pub async fn database() -> (Database, DatabaseConnection) {
@@ -275,7 +275,8 @@ async fn a_settle_that_fails_is_journaled() {
     world.store.heal();
     until(async || world.cache.stats().undelivered == 0).await;
     assert_eq!(name_of(1, &world).await, "new");
-    until(async || world.cost(city::Entity::cached_get(1, &world.db)).await.1 == FREE).await;
+    until(async || world.cost(city::Entity::cached_get(1, &world.db)).await.1 == world.free())
+        .await;
 }
 
 #[tokio::test]
@@ -305,7 +306,7 @@ async fn damaged_and_foreign_values_are_misses_and_events() {
         assert!(world.stats("city").errors > errors, "{garbage:?}");
         assert_eq!(
             world.cost(city::Entity::cached_get(1, &world.db)).await.1,
-            FREE,
+            world.free(),
             "it has healed"
         );
     }
@@ -314,7 +315,7 @@ async fn damaged_and_foreign_values_are_misses_and_events() {
     assert_eq!(name_of(1, &world).await, "PARIS");
     assert_eq!(
         world.cost(city::Entity::cached_get(1, &world.db)).await.1,
-        FREE,
+        world.free(),
         "it has healed"
     );
     // The same under a generation, and before a write.
@@ -358,7 +359,7 @@ async fn a_flushed_or_restarted_redis_is_never_stale() {
     redis.restart().await;
     until(async || {
         assert_eq!(name_of(1, &world).await, "after the snapshot");
-        world.cost(city::Entity::cached_get(1, &world.db)).await.1 == FREE
+        world.cost(city::Entity::cached_get(1, &world.db)).await.1 == world.free()
     })
     .await;
     assert_eq!(name_of(1, &world).await, "after the snapshot");

@@ -14,7 +14,7 @@ use sea_orm_cache::testing::Pause;
 use crate::entities::city;
 use crate::on_all;
 use crate::reads::seed;
-use crate::world::{FREE, World};
+use crate::world::World;
 use crate::writes::name_of;
 
 on_all!(
@@ -163,7 +163,7 @@ async fn a_crash_between_fence_and_settle_costs_misses_only(world: World) {
     assert!(world.stats("city").fenced > 0);
     // When the fence has expired, the row is cached again.
     let expired = tokio::time::timeout(Duration::from_secs(5), async {
-        while world.cost(city::Entity::cached_get(1, &world.db)).await.1 != FREE {
+        while world.cost(city::Entity::cached_get(1, &world.db)).await.1 != world.free() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
@@ -191,7 +191,7 @@ async fn a_reader_during_a_write_asks_the_database_and_fills_nothing(world: Worl
     name_of(1, &world).await;
     assert_eq!(
         world.cost(city::Entity::cached_get(1, &world.db)).await.1,
-        FREE
+        world.free()
     );
 }
 
@@ -218,7 +218,7 @@ async fn a_cancelled_writer_still_invalidates(world: World) {
     pause.resume();
     assert_eq!(name_of(1, &world).await, "written");
     let settled = tokio::time::timeout(Duration::from_secs(5), async {
-        while world.cost(city::Entity::cached_get(1, &world.db)).await.1 != FREE {
+        while world.cost(city::Entity::cached_get(1, &world.db)).await.1 != world.free() {
             tokio::task::yield_now().await;
         }
     });

@@ -5,7 +5,7 @@ use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityTrait};
 
 use crate::entities::word;
 use crate::on_all;
-use crate::world::{FREE, World};
+use crate::world::World;
 
 on_all!(
     a_row_read_in_one_spelling_and_written_in_another_is_fresh,
@@ -98,7 +98,7 @@ async fn a_row_read_in_one_spelling_and_written_in_another_is_fresh(world: World
             .cost(word::Entity::cached_get("own", &world.db))
             .await
             .1,
-        FREE
+        world.free()
     );
 }
 

@@ -24,7 +24,11 @@ pub enum Sql {
 pub enum Place {
     Memory,
     Redis,
+    /// Redis with an in-process tier in front.
+    Tiered,
     Cluster,
+    /// A cluster with an in-process tier in front.
+    TieredCluster,
     /// A server that a sentinel names.
     Sentinel,
 }
@@ -65,11 +69,12 @@ impl World {
         entities::create_tables(&raw).await;
         let (store, redis, _servers) = open(place).await;
         let store = FaultyStore::around(store);
-        let cache = Cache::builder()
-            .store(store.clone())
-            .build()
-            .await
-            .expect("build the cache");
+        let builder = Cache::builder().store(store.clone());
+        let builder = match place {
+            Place::Tiered | Place::TieredCluster => builder.l1(16 << 20),
+            _ => builder,
+        };
+        let cache = builder.build().await.expect("build the cache");
         let mut counted = database.connect().await;
         let meter = Meter::new(&cache, &mut counted);
         let db = cache.attach(counted);
@@ -117,6 +122,20 @@ impl World {
             .expect("seed");
     }
 
+    /// What a cached read costs.
+    pub fn free(&self) -> Cost {
+        self.hits(1)
+    }
+
+    /// What cached reads cost that ask the store so often, where no in-process tier answers.
+    pub fn hits(&self, round_trips: u64) -> Cost {
+        let asked = u64::from(self.cache.stats().l1.is_none());
+        Cost {
+            statements: 0,
+            round_trips: round_trips * asked,
+        }
+    }
+
     /// Runs `work` and tells what it cost.
     pub async fn cost<T>(&self, work: impl Future<Output = T>) -> (T, Cost) {
         self.meter.cost(work).await
@@ -135,18 +154,20 @@ impl World {
 }
 
 async fn open(place: Place) -> (Arc<dyn Store>, Option<RedisServer>, Servers) {
+    let tiered = matches!(place, Place::Tiered | Place::TieredCluster);
     let options = RedisOptions {
         command_timeout: Duration::from_secs(5),
+        max_silence: tiered.then_some(Duration::from_secs(1)),
         ..RedisOptions::default()
     };
     let (store, server, servers) = match place {
         Place::Memory => return (Arc::new(MemoryStore::new(16 << 20)), None, Servers::None),
-        Place::Redis => {
+        Place::Redis | Place::Tiered => {
             let server = support::redis().await;
             let store = RedisStore::lazy(server.url(), options);
             (store, Some(server), Servers::None)
         }
-        Place::Cluster => {
+        Place::Cluster | Place::TieredCluster => {
             let _turn = support::cluster().await;
             let store = RedisStore::cluster(&_turn.urls(), options);
             (store, None, Servers::Cluster { _turn })
@@ -174,14 +195,7 @@ fn imagined() -> impl Iterator<Item = city::Model> {
     })
 }
 
-/// A cached read.
-pub const FREE: Cost = Cost {
-    statements: 0,
-    round_trips: 1,
-};
-
-/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}, and on SQLite with a cluster and
-/// behind a sentinel.
+/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}, and on SQLite with every other place.
 #[macro_export]
 macro_rules! on_all {
     ($($behaviour:ident),* $(,)?) => { $(
@@ -196,6 +210,10 @@ macro_rules! on_all {
             async fn sqlite_cluster() { super::$behaviour(World::new(Sql::Sqlite, Place::Cluster).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite_sentinel() { super::$behaviour(World::new(Sql::Sqlite, Place::Sentinel).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_tiered_cluster() { super::$behaviour(World::new(Sql::Sqlite, Place::TieredCluster).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_tiered() { super::$behaviour(World::new(Sql::Sqlite, Place::Tiered).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres_memory() { super::$behaviour(World::new(Sql::Postgres, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

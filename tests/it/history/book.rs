@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::judge::{Answer, Fault, Read, Span, Version, Violation, Write, judge};
 use super::reader::{is_linearizable, way_name};
 use super::record::{Asked, Moment, OpId, Outcome, Record};
+use super::worker::MAX_SILENCE;
 use super::writer::Kind;
 
 /// A disturbance, by name.
@@ -22,6 +23,8 @@ pub struct Disturbance {
 pub struct Book {
     pub writes: HashMap<OpId, Write>,
     kinds: HashMap<OpId, usize>,
+    /// The processes that have an in-process tier.
+    pub tiered: HashSet<u16>,
     rolled_back: HashSet<OpId>,
     /// The last operation that each task began.
     pub begun: HashMap<i64, OpId>,
@@ -50,6 +53,7 @@ pub struct Counts {
     pub unknown: u64,
     pub versions: u64,
     pub hits: u64,
+    pub l1_hits: u64,
     pub misses: u64,
     pub after_own_write: u64,
     pub after_own_read: u64,
@@ -101,6 +105,11 @@ impl Book {
                     end,
                     process,
                     way: way as u8,
+                    bound: if self.tiered.contains(&process) && !is_linearizable(way) {
+                        MAX_SILENCE.as_nanos() as Moment
+                    } else {
+                        0
+                    },
                     answer,
                 };
                 self.counts.calls += 1;
@@ -117,8 +126,13 @@ impl Book {
                 }
             }
             Record::ReadFailed { .. } => self.counts.calls_failed += 1,
-            Record::Counted { hits, misses } => {
+            Record::Counted {
+                hits,
+                l1_hits,
+                misses,
+            } => {
                 self.counts.hits += hits;
+                self.counts.l1_hits += l1_hits;
                 self.counts.misses += misses;
             }
         }
@@ -306,6 +320,7 @@ impl Counts {
         self.unknown += other.unknown;
         self.versions += other.versions;
         self.hits += other.hits;
+        self.l1_hits += other.l1_hits;
         self.misses += other.misses;
         self.after_own_write += other.after_own_write;
         self.after_own_read += other.after_own_read;
@@ -329,13 +344,14 @@ impl fmt::Display for Counts {
         writeln!(
             f,
             "{} reads checked ({} linearizable) in {} calls of {} processes; {} more that a row is not in a group; \
-             {} calls failed; hit rate {hit_rate:.0} % of {lookups}",
+             {} calls failed; hit rate {hit_rate:.0} % of {lookups}, {} by in-process tiers",
             self.reads,
             self.linearizable,
             self.calls,
             self.processes,
             self.not_in_group,
             self.calls_failed,
+            self.l1_hits,
         )?;
         writeln!(
             f,

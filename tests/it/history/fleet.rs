@@ -55,6 +55,9 @@ impl Fleet {
             seed,
             ..plan
         };
+        if plan.tiered {
+            self.book().tiered.insert(process);
+        }
         let worker = Worker::start(plan, Arc::clone(&self.book));
         self.workers.push(worker);
         self.book().counts.processes += 1;

@@ -49,7 +49,16 @@ pub struct Read {
     pub end: Moment,
     pub process: u16,
     pub way: u8,
+    /// How old it may be.
+    pub bound: Moment,
     pub answer: Answer,
+}
+
+impl Read {
+    /// What was acknowledged before this must be in it.
+    fn fresh_from(&self) -> Moment {
+        self.start.saturating_sub(self.bound)
+    }
 }
 
 /// From a moment to a moment.
@@ -115,7 +124,6 @@ type Rank = usize;
 /// What one process knows of the row.
 #[derive(Default)]
 struct Own {
-    wrote: Option<Rank>,
     read: Option<Rank>,
 }
 
@@ -137,10 +145,10 @@ pub fn judge(
 ) -> Verdict {
     let row = Row::new(versions, writes, lost);
     let mut order: Vec<&Read> = reads.iter().collect();
-    order.sort_by_key(|read| read.start);
+    order.sort_by_key(|read| read.fresh_from());
     let mut sweep = Sweep::over(&row);
     for read in order {
-        sweep.until(read.start);
+        sweep.until(read.fresh_from());
         sweep.judge(read);
     }
     sweep.verdict
@@ -233,6 +241,16 @@ fn state(version: Version, writes: &HashMap<OpId, Write>, lost: &[Span]) -> Stat
     }
 }
 
+fn written(acknowledged: &[Ended]) -> HashMap<u16, Vec<(Moment, Rank)>> {
+    let mut written: HashMap<u16, Vec<(Moment, Rank)>> = HashMap::new();
+    for write in acknowledged.iter().rev() {
+        let own = written.entry(write.process).or_default();
+        let last = own.last().map_or(0, |(_, rank)| *rank);
+        own.push((write.at, write.rank.max(last)));
+    }
+    written
+}
+
 /// Goes through the time.
 struct Sweep<'h> {
     row: &'h Row<'h>,
@@ -241,6 +259,8 @@ struct Sweep<'h> {
     reads: BinaryHeap<Reverse<Ended>>,
     floor: Rank,
     own: HashMap<u16, Own>,
+    /// Of each process, when a write was acknowledged, and the rank of the last one by then.
+    written: HashMap<u16, Vec<(Moment, Rank)>>,
     verdict: Verdict,
 }
 
@@ -258,6 +278,7 @@ impl<'h> Sweep<'h> {
         acknowledged.sort_unstable_by_key(|ended| Reverse(ended.at));
         Self {
             row,
+            written: written(&acknowledged),
             acknowledged,
             reads: BinaryHeap::new(),
             floor: 0,
@@ -270,8 +291,6 @@ impl<'h> Sweep<'h> {
     fn until(&mut self, moment: Moment) {
         while let Some(write) = self.acknowledged.pop_if(|ended| ended.at < moment) {
             self.floor = self.floor.max(write.rank);
-            let own = self.own.entry(write.process).or_default();
-            own.wrote = own.wrote.max(Some(write.rank));
         }
         while let Some(Reverse(read)) = self.reads.peek().copied()
             && read.at < moment
@@ -283,8 +302,15 @@ impl<'h> Sweep<'h> {
         }
     }
 
+    /// The rank of the last write that its own process had acknowledged. However old a read may be, that is in it.
+    fn own_write(&self, read: &Read) -> Option<Rank> {
+        let written = self.written.get(&read.process)?;
+        let before = written.partition_point(|(at, _)| *at < read.start);
+        Some(written[before.checked_sub(1)?].1)
+    }
+
     fn judge(&mut self, read: &Read) {
-        let floor = self.floor / 2;
+        let floor = self.floor.max(self.own_write(read).unwrap_or(0)) / 2;
         let ceiling = self.row.ceiling(read.end);
         match self.row.place(read.answer, floor, ceiling) {
             Ok(place) => self.judge_place(read, place, ceiling),
@@ -294,8 +320,8 @@ impl<'h> Sweep<'h> {
 
     fn judge_place(&mut self, read: &Read, place: usize, ceiling: usize) {
         let rank = 2 * place + 1;
-        let own = self.own.entry(read.process).or_default();
-        let (wrote, seen) = (own.wrote, own.read);
+        let wrote = self.own_write(read);
+        let seen = self.own.entry(read.process).or_default().read;
         self.verdict.after_own_write += u64::from(wrote.is_some());
         self.verdict.after_own_read += u64::from(seen.is_some());
         let outdated = self.row.outdated[place];
@@ -305,7 +331,7 @@ impl<'h> Sweep<'h> {
         if place >= ceiling {
             return self.violated(read, Fault::FromTheFuture);
         }
-        if rank < self.floor {
+        if rank < self.floor.max(wrote.unwrap_or(0)) {
             let fault = if wrote > Some(rank) {
                 Fault::OwnWriteMissed
             } else if outdated < read.start {

@@ -11,6 +11,8 @@ struct Story {
     writes: HashMap<OpId, Write>,
     reads: Vec<Read>,
     lost: Vec<Span>,
+    /// How old the reads that follow may be.
+    bound: Moment,
 }
 
 fn story() -> Story {
@@ -19,6 +21,7 @@ fn story() -> Story {
         writes: HashMap::new(),
         reads: Vec::new(),
         lost: Vec::new(),
+        bound: 0,
     };
     story.write(0, 0, 0);
     story
@@ -65,6 +68,7 @@ impl Story {
             end,
             process,
             way: 0,
+            bound: self.bound,
             answer,
         });
         self
@@ -104,6 +108,25 @@ fn a_stale_read_is_found() {
     let verdict = judge(&story.versions, &story.writes, &story.reads, &[]);
     assert_eq!((verdict.stale_at_start, verdict.stale_at_end), (1, 2));
     assert_eq!(verdict.violations[0].floor, 2);
+}
+
+#[test]
+fn a_bounded_read_may_be_as_old_as_its_bound_but_for_own_writes() {
+    let mut story = story();
+    story.bound = 10;
+    // Version 2 is process 1's, acknowledged at 20.
+    story.write(0, 10, 20).read(1, 30, 31).read(1, 31, 32);
+    assert_eq!(story.faults(), [Fault::Stale]);
+    story.reads.clear();
+    story.read_by(1, 1, 20, 21).read_by(1, 1, 21, 22);
+    assert_eq!(story.faults(), [Fault::OwnWriteMissed]);
+    // What it has seen binds those that may be less old, and itself later.
+    story.reads.clear();
+    story.read(2, 15, 16).read(1, 26, 27);
+    assert_eq!(story.faults(), []);
+    story.bound = 0;
+    story.read(1, 17, 18);
+    assert_eq!(story.faults(), [Fault::OwnReadUndone]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sea_orm_cache::QueryCache;
 
 use super::record::{Asked, Found, OpId, Record, now};
 use super::table::{item, linearizable_item};
-use super::worker::{Db, Log, Plan};
+use super::worker::{Db, Log, Plan, pause};
 
 /// The ways to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub struct Reader {
     rng: Rng,
     rows: i64,
     groups: i32,
+    tiered: bool,
 }
 
 impl Reader {
@@ -69,6 +70,7 @@ impl Reader {
             rng,
             rows,
             groups,
+            tiered: plan.tiered,
         }
     }
 
@@ -79,6 +81,10 @@ impl Reader {
     }
 
     async fn once(&mut self) {
+        if self.tiered {
+            // Its answers wait for nothing, and the other tasks of this thread for it.
+            pause(&mut self.rng, Duration::from_micros(600)).await;
+        }
         let way = self.way();
         let linearizable = self.rng.bool();
         let asked = self.asked(way);

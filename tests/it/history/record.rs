@@ -100,6 +100,7 @@ pub enum Record {
     /// The last one of a worker that ends in order.
     Counted {
         hits: u64,
+        l1_hits: u64,
         misses: u64,
     },
 }
@@ -136,7 +137,11 @@ impl fmt::Display for Record {
                 Ok(())
             }
             Self::ReadFailed { way } => write!(f, "unread {way}"),
-            Self::Counted { hits, misses } => write!(f, "counted {hits} {misses}"),
+            Self::Counted {
+                hits,
+                l1_hits,
+                misses,
+            } => write!(f, "counted {hits} {l1_hits} {misses}"),
         }
     }
 }
@@ -186,6 +191,7 @@ impl Record {
             },
             "counted" => Self::Counted {
                 hits: next(&mut words)?,
+                l1_hits: next(&mut words)?,
                 misses: next(&mut words)?,
             },
             _ => return None,
@@ -254,7 +260,11 @@ fn records_are_read_as_they_were_written_and_other_lines_are_nothing() {
         read(Asked::Group(3), vec![]),
         read(Asked::Keys(vec![1, 2]), vec![found(2)]),
         Record::ReadFailed { way: 0 },
-        Record::Counted { hits: 1, misses: 2 },
+        Record::Counted {
+            hits: 1,
+            l1_hits: 3,
+            misses: 2,
+        },
     ] {
         let line = format!("{record}\n");
         assert_eq!(Record::parse(&line), Some(record));

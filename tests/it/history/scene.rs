@@ -172,14 +172,19 @@ impl Scene {
             writers,
             rows: self.rows,
             groups: self.groups,
+            tiered: false,
             mutant,
         }
     }
 
     /// Six processes that reach the servers on different ways.
     pub fn start_fleet(&mut self) {
-        let plan = self.plan(3, 0, Mutant::None);
+        let plan = Plan {
+            tiered: true,
+            ..self.plan(3, 0, Mutant::None)
+        };
         let behind_proxy = Plan {
+            tiered: true,
             redis: self.redis_proxy.redis_url(),
             ..self.plan(2, 1, Mutant::None)
         };
@@ -191,6 +196,7 @@ impl Scene {
         let postgres = url.replace(&self.postgres.addr(), &self.postgres_proxy.addr());
         assert_ne!(postgres, url);
         let behind_other_proxy = Plan {
+            tiered: true,
             postgres,
             ..self.plan(1, 2, Mutant::None)
         };

@@ -26,6 +26,9 @@ pub const PLAN: &str = "HISTORY_WORKER";
 /// No more writes, if a worker reads this line; and the end, if it reads another one or none.
 pub const REST: &str = "rest";
 
+/// How old what an in-process tier answers may be.
+pub const MAX_SILENCE: Duration = Duration::from_millis(300);
+
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -37,6 +40,8 @@ pub struct Plan {
     pub writers: u8,
     pub rows: i64,
     pub groups: i32,
+    /// Whether it has an in-process tier.
+    pub tiered: bool,
     pub mutant: Mutant,
 }
 
@@ -51,11 +56,12 @@ impl fmt::Display for Plan {
             writers,
             rows,
             groups,
+            tiered,
             mutant,
         } = self;
         write!(
             f,
-            "{process} {seed} {redis} {postgres} {readers} {writers} {rows} {groups} {mutant}"
+            "{process} {seed} {redis} {postgres} {readers} {writers} {rows} {groups} {tiered} {mutant}"
         )
     }
 }
@@ -78,6 +84,7 @@ impl FromStr for Plan {
             writers: next(words)?,
             rows: next(words)?,
             groups: next(words)?,
+            tiered: next(words)?,
             mutant: next(words)?,
         })
     }
@@ -164,8 +171,11 @@ async fn work(plan: &Plan, log: &Arc<Log>) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let stats = cache.stats().entity("history_item");
-    let (hits, misses) = (stats.hits, stats.misses);
-    log.tell_now(&Record::Counted { hits, misses });
+    log.tell_now(&Record::Counted {
+        hits: stats.hits,
+        l1_hits: stats.l1_hits,
+        misses: stats.misses,
+    });
 }
 
 /// Everything as by default but the policy, because an `available` write makes no promise while Redis cannot be
@@ -174,6 +184,10 @@ async fn cache(plan: &Plan) -> Cache {
     let builder = Cache::builder().write_policy(WritePolicy::Strict);
     let builder = builder.fence_ttl(Duration::from_secs(5));
     let builder = match plan.mutant {
+        Mutant::None if plan.tiered => {
+            let tiered = builder.redis(&plan.redis).l1(8 << 20);
+            tiered.max_silence(MAX_SILENCE)
+        }
         Mutant::None => builder.redis(&plan.redis),
         mutant => {
             let redis = RedisStore::connect(&plan.redis, RedisOptions::default()).await;

@@ -11,7 +11,7 @@ use sea_orm_cache::{Cache, CachedConnection, Event, QueryCache};
 
 use crate::entities::{city, word};
 use crate::reads::city as a_city;
-use crate::world::{FREE, Place, Sql, World};
+use crate::world::{Place, Sql, World};
 
 /// A cache that caches values of up to `most` bytes, and what it said it did not cache.
 async fn limited(world: &World, most: usize) -> (Cache, CachedConnection, Arc<Mutex<Vec<String>>>) {
@@ -176,7 +176,7 @@ async fn long_lists_invalidate(sql: Sql) {
             .cached()
     };
     assert_eq!(select().all(&world.db).await.unwrap().len(), 20);
-    assert_eq!(world.cost(select().all(&world.db)).await.1, FREE);
+    assert_eq!(world.cost(select().all(&world.db)).await.1, world.free());
     run(&world, sql, "DELETE FROM city", 10_000, true).await;
     assert_eq!(select().all(&world.db).await.unwrap().len(), 0);
     assert_eq!(city::Entity::cached_get(7, &world.db).await.unwrap(), None);
