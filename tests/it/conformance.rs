@@ -10,6 +10,7 @@ use sea_orm_cache::store::{
 };
 
 mod model;
+mod on_its_way;
 mod redis_only;
 pub mod server;
 

@@ -9,7 +9,7 @@ use sea_orm_cache::testing::{Cost, FaultyStore, Meter, Watch};
 use sea_orm_cache::{Cache, CachedConnection, EntityStats};
 
 use crate::entities::{self, city};
-use crate::support::{self, Cluster, Database, RedisServer, Sentinel, Turn};
+use crate::support::{self, Cluster, Database, RedisServer, Turn, Watched};
 
 /// Which database.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +50,8 @@ pub struct World {
 /// What the store is kept in, beside [`World::redis`].
 enum Servers {
     None,
-    Cluster {
-        _turn: Turn<Cluster>,
-    },
-    Sentinel {
-        _turn: Turn<(RedisServer, Sentinel)>,
-    },
+    Cluster { _turn: Turn<Cluster> },
+    Sentinel { _turn: Turn<Watched> },
 }
 
 impl World {
@@ -174,7 +170,7 @@ async fn open(place: Place) -> (Arc<dyn Store>, Option<RedisServer>, Servers) {
         }
         Place::Sentinel => {
             let _turn = support::sentinel().await;
-            let store = RedisStore::sentinel(&[_turn.1.url()], "main", options);
+            let store = RedisStore::sentinel(&[_turn.sentinel.url()], "main", options);
             (store, None, Servers::Sentinel { _turn })
         }
     };

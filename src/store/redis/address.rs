@@ -124,6 +124,15 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn without_the_feature_a_tls_url_is_refused_by_its_name() {
+        for url in ["rediss://host/", "valkeys://host/"] {
+            let error = client(url, &RedisOptions::default()).unwrap_err();
+            assert!(error.to_string().contains("feature `tls`"), "{error}");
+        }
+    }
+
     #[test]
     fn another_server_is_signed_in_to_in_the_same_way() {
         let options = RedisOptions::default();

@@ -272,22 +272,26 @@ impl Cluster {
     /// The root generation by which what these servers answered is judged. That it may be younger
     /// than the answers does no harm: it makes more of them outdated.
     async fn root(self: &Arc<Self>, witnesses: &[Witness]) -> Result<Token, StoreError> {
-        // The second time, because the first look may have begun before the servers changed.
+        // More than once, because a look that was under way may have begun before the servers changed.
+        // Who has answered knows what it is.
         for _ in 0..2 {
-            if let Some(root) = self.root_known(witnesses) {
-                return Ok(root);
+            match self.root_known(witnesses) {
+                Ok(root) => return Ok(root),
+                Err(stranger) => self.look(stranger).await?,
             }
-            self.look(None).await?;
         }
-        let changed = || lost("the cluster changed in the middle of a batch".to_owned());
-        self.root_known(witnesses).ok_or_else(changed)
+        let changed = |_| lost("the cluster changed in the middle of a batch".to_owned());
+        self.root_known(witnesses).map_err(changed)
     }
 
-    fn root_known(&self, witnesses: &[Witness]) -> Option<Token> {
+    /// Fails with a server that the view does not name, if there is a view.
+    fn root_known(&self, witnesses: &[Witness]) -> Result<Token, Option<Address>> {
         let state = self.state();
-        let view = state.view.as_deref()?;
-        let covered = witnesses.iter().all(|witness| view.covers(witness));
-        covered.then_some(view.root)
+        let view = state.view.as_deref().ok_or(None)?;
+        match witnesses.iter().find(|witness| !view.covers(witness)) {
+            None => Ok(view.root),
+            Some(stranger) => Err(Some(stranger.address.clone())),
+        }
     }
 
     /// Who owns what, looked up if it is not known. Also of a cluster that is not whole.

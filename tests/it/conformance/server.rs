@@ -104,7 +104,7 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, directory: &PathBuf, options: &[String]) -> Child {
-    Command::new(redis_program().unwrap_or_else(|error| panic!("{error}")))
+    Command::new(redis_program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir"])
         .arg(directory)

@@ -12,9 +12,19 @@ use crate::entities::city;
 use crate::outages::{database, hits_again, name, rename, until};
 use crate::support::{self, Cluster};
 
-async fn traffic(cluster: &Cluster, raw: &DatabaseConnection) -> Traffic {
+/// What a user gets who sets nothing.
+const DEFAULT: Duration = Duration::from_millis(250);
+/// Where a slow machine must not pass for a failure.
+const PATIENT: Duration = Duration::from_secs(10);
+
+async fn traffic(cluster: &Cluster, raw: &DatabaseConnection, timeout: Duration) -> Traffic {
     let urls = cluster.urls();
-    let traffic = Traffic::begin(raw, || Cache::builder().cluster(urls.clone())).await;
+    let builder = || {
+        Cache::builder()
+            .cluster(urls.clone())
+            .command_timeout(timeout)
+    };
+    let traffic = Traffic::begin(raw, builder).await;
     traffic.goes_on(500).await;
     traffic
 }
@@ -32,7 +42,7 @@ async fn keys_on(cluster: &Cluster, node: usize) -> i64 {
 async fn the_rows_of_one_entity_lie_on_all_nodes() {
     let cluster = support::cluster().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, PATIENT).await;
     traffic.end("spread").await;
     for node in 0..3 {
         let keys = keys_on(&cluster, node).await;
@@ -44,7 +54,7 @@ async fn the_rows_of_one_entity_lie_on_all_nodes() {
 async fn a_failover_under_load_costs_hits_and_nothing_else() {
     let cluster = Cluster::start().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, DEFAULT).await;
     for lost in [0, 1] {
         cluster.nodes()[lost].kill();
         let hits = traffic.hits();
@@ -62,7 +72,7 @@ async fn a_failover_under_load_costs_hits_and_nothing_else() {
 async fn a_primary_that_was_frozen_and_replaced_is_not_believed_when_it_wakes() {
     let cluster = Cluster::start().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, DEFAULT).await;
     cluster.nodes()[0].pause();
     cluster.successor(0).await;
     traffic.goes_on(500).await;
@@ -76,7 +86,7 @@ async fn a_primary_that_was_frozen_and_replaced_is_not_believed_when_it_wakes() 
 async fn a_replica_that_is_promoted_by_hand_takes_over_under_load() {
     let cluster = Cluster::start().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, DEFAULT).await;
     for node in [3, 0] {
         let node = &cluster.nodes()[node];
         node.cli(&["CLUSTER", "FAILOVER"]).await;
@@ -91,7 +101,7 @@ async fn a_replica_that_is_promoted_by_hand_takes_over_under_load() {
 async fn slots_that_move_under_load_cost_nothing() {
     let cluster = Cluster::start().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, PATIENT).await;
     let before = traffic
         .caches()
         .map(|cache| cache.stats().entity("city").errors);
@@ -137,7 +147,7 @@ async fn slots_that_move_under_load_cost_nothing() {
 async fn a_new_node_that_gets_slots_is_found_under_load() {
     let mut cluster = Cluster::start().await;
     let (_database, raw) = empty_database().await;
-    let traffic = traffic(&cluster, &raw).await;
+    let traffic = traffic(&cluster, &raw, PATIENT).await;
     cluster.grow().await;
     let new = cluster.nodes().last().unwrap();
     for id in 1..=8 {

@@ -40,8 +40,7 @@ impl Node {
         );
         let options = line.split_whitespace().map(str::to_owned);
         let options = options.chain(more.iter().cloned()).collect();
-        let process = Process::start_with(Kind::Redis, port, options);
-        let process = process.unwrap_or_else(|error| panic!("{error}"));
+        let process = start(port, options);
         Self { process, port, bus }
     }
 
@@ -229,7 +228,7 @@ impl Cluster {
         replica
     }
 
-    /// The node that owns a slot, as the node `asked` knows it.
+    /// The node that owns a slot, as it says itself.
     pub async fn owner(&self, slot: u16) -> &Node {
         for node in &self.nodes {
             let key = node.text(&["CLUSTER", "NODES"]).await;
@@ -245,9 +244,8 @@ impl Cluster {
         panic!("slot {slot} has no owner");
     }
 
-    /// Moves a slot with its keys as an operator does, and tells how many keys moved. `pause` is run
-    /// while a half of the keys has moved.
-    pub async fn move_slot(&self, slot: u16, to: &Node, pause: impl AsyncFn()) -> usize {
+    /// Says that a slot is on its way, and answers from where. No key moves yet.
+    pub async fn begin_to_move(&self, slot: u16, to: &Node) -> &Node {
         let from = self.owner(slot).await;
         let (from_id, to_id) = (from.id().await, to.id().await);
         let number = slot.to_string();
@@ -255,6 +253,14 @@ impl Cluster {
             .await;
         from.cli(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &to_id])
             .await;
+        from
+    }
+
+    /// Moves a slot with its keys as an operator does, and tells how many keys moved. `pause` is run
+    /// while a half of the keys has moved.
+    pub async fn move_slot(&self, slot: u16, to: &Node, pause: impl AsyncFn()) -> usize {
+        let from = self.begin_to_move(slot, to).await;
+        let (to_id, number) = (to.id().await, slot.to_string());
         let mut moved = 0;
         loop {
             let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &number, "10"]).await;
@@ -313,8 +319,7 @@ impl Sentinel {
         );
         let file = folder.join("sentinel.conf");
         fs::write(&file, settings).expect("a file can be written");
-        let program = redis_program().unwrap_or_else(|error| panic!("{error}"));
-        let process = keeper::guarded("KILL", &program, &folder)
+        let process = keeper::guarded("KILL", &redis_program(), &folder)
             .arg(&file)
             .arg("--sentinel")
             .spawn()
@@ -369,6 +374,42 @@ impl Drop for Sentinel {
         let _ = self.process.wait();
         keeper::gone(self.process.id());
     }
+}
+
+/// A server and the sentinel that watches it.
+#[derive(Debug)]
+pub struct Watched {
+    _server: Process,
+    url: String,
+    pub sentinel: Sentinel,
+}
+
+impl Watched {
+    pub async fn start() -> Self {
+        let port = free_port();
+        let server = start(port, Vec::new());
+        let url = Kind::Redis.url(port);
+        until("a server answers", async || {
+            command(&url, &["PING"]).await.is_ok()
+        })
+        .await;
+        Self {
+            _server: server,
+            url,
+            sentinel: Sentinel::of(port).await,
+        }
+    }
+
+    pub async fn flush(&self) {
+        let flushed = command(&self.url, &["FLUSHALL"]).await;
+        flushed.expect("the server answers");
+    }
+}
+
+fn start(port: u16, options: Vec<String>) -> Process {
+    redis_program();
+    let process = Process::start_with(Kind::Redis, port, options);
+    process.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Waits for a condition, not for a time.

@@ -151,8 +151,17 @@ fn candidates(kind: Kind) -> &'static [&'static str] {
 }
 
 /// The Redis or Valkey program: that of `TEST_REDIS_PROGRAM`, or the first that is found.
-pub fn redis_program() -> Result<PathBuf, String> {
-    program(Kind::Redis)
+///
+/// # Panics
+/// If there is none.
+pub fn redis_program() -> PathBuf {
+    program(Kind::Redis).unwrap_or_else(|_| {
+        panic!(
+            "this test starts several servers, or stops its own, and takes the program for it from this \
+             machine, with Docker too: `apt-get install redis-server` provides redis-server, and \
+             TEST_REDIS_PROGRAM names another one"
+        )
+    })
 }
 
 fn program(kind: Kind) -> Result<PathBuf, String> {

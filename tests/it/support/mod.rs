@@ -9,7 +9,7 @@
 //!
 //! `TEST_SERVERS=docker` or `TEST_SERVERS=local` forces one of the last two. Every test has its own Redis, because
 //! FLUSHALL, CONFIG, client tracking and outages are global; SQL servers are started once per process, and a test
-//! has its own database. Nothing outlives the test process, however it ends: see [`keeper`].
+//! has its own database. Clusters and sentinels are always programs of this machine. Nothing outlives the test process, however it ends: see [`keeper`].
 
 mod docker;
 mod fleet;
@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
-pub use fleet::{Cluster, Sentinel};
+pub use fleet::{Cluster, Sentinel, Watched};
 pub use local::redis_program;
 pub use proxy::Proxy;
 pub use servers::{Database, PostgresServer, RedisServer, Shutdown};
@@ -47,19 +47,11 @@ pub async fn cluster() -> Turn<Cluster> {
 }
 
 /// A sentinel with an empty server for this test alone, shared as [`cluster`] is.
-pub async fn sentinel() -> Turn<(RedisServer, Sentinel)> {
-    static WATCHED: OnceCell<Arc<Mutex<(RedisServer, Sentinel)>>> = OnceCell::const_new();
-    let start = async || {
-        let server = redis().await;
-        let address = server.addr();
-        let port = address
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        let sentinel = Sentinel::of(port.expect("host:port")).await;
-        Arc::new(Mutex::new((server, sentinel)))
-    };
+pub async fn sentinel() -> Turn<Watched> {
+    static WATCHED: OnceCell<Arc<Mutex<Watched>>> = OnceCell::const_new();
+    let start = async || Arc::new(Mutex::new(Watched::start().await));
     let turn = Turn::at(WATCHED.get_or_init(start).await).await;
-    turn.0.cli(&["FLUSHALL"]).await;
+    turn.flush().await;
     turn
 }
 
