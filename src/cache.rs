@@ -370,7 +370,7 @@ impl Cache {
         self.0.journal.add(invalidation.keys().cloned());
         if let Some(tier) = self.tier() {
             // What asks from here on finds the journal.
-            drop(tier.feed().fence(invalidation.keys()));
+            drop(tier.feed().own_change(invalidation.keys()));
         }
         self.deliver();
         self.emit(&Event::Undelivered {

@@ -124,7 +124,7 @@ impl<'a> Envelope<'a> {
     ) -> bool {
         self.has_root(noted.root)
             && self.dependencies == dependencies
-            && self.asked == asked
+            && same(self.asked, asked)
             && noted.stand(n)
             && self.generations.len() >= n * 8
             && self
@@ -134,6 +134,12 @@ impl<'a> Envelope<'a> {
                 .take(n)
                 .all(|(stored, now)| now.is_some_and(|now| stored == now.get().to_be_bytes()))
     }
+}
+
+/// Whether they are the same, most often none. An empty slice may point to nothing, and to compare what is
+/// there takes a processor with masked loads 100 ns.
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 fn number(reader: &mut Reader<'_>) -> Result<u64, CodecError> {

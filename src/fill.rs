@@ -5,8 +5,10 @@
 
 mod judge;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
-use crate::tier::{Fresh, Id, Tier, Watch};
+use crate::tier::{Fresh, Held, Id, Tier, Watch};
 
 /// What can be cached.
 pub(crate) trait Payload: Sized + Send + Sync + 'static {
@@ -30,6 +32,14 @@ pub(crate) trait Payload: Sized + Send + Sync + 'static {
     fn is_present(&self) -> bool;
     /// About how many bytes it takes in memory; `encoded` is how many it takes in the store.
     fn size(&self, encoded: usize) -> usize;
+    /// The value as the in-process tier holds it.
+    fn hold(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self.clone()
+    }
+    /// The value that it holds.
+    fn held(held: &Held) -> Option<Arc<Self>> {
+        held.value.clone().downcast().ok()
+    }
     /// Whether it may be stored at all.
     fn is_storable(&self) -> bool {
         true
@@ -283,7 +293,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let Request { asked, id, .. } = &self.requests[position];
         let present = fetched.value.is_present();
         let fresh = Fresh {
-            value: fetched.value.clone(),
+            value: fetched.value.hold(),
             present,
             seal,
             life,
@@ -691,10 +701,15 @@ impl<'a, P: Payload> Fetch<'a, P> {
 /// What the tier answers.
 fn held<P: Payload>(tier: Option<&Tier>, request: &Request) -> State<P> {
     let held = tier.and_then(|tier| tier.value(&request.id, &request.asked));
-    let usable = held.filter(|held| request.outdated.is_none() || held.seal != request.outdated);
-    let value = usable.and_then(|held| Some((held.value.downcast().ok()?, held.seal)));
-    match value {
-        Some((value, seal)) => State::Done(Fetched { value, seal }),
+    let fetched = held.and_then(|held| {
+        let seal = held.seal.map(NonZeroU64::get);
+        let value = P::held(&held)?;
+        Some(Fetched { value, seal })
+    });
+    let outdated =
+        |fetched: &Fetched<P>| request.outdated.is_some() && fetched.seal == request.outdated;
+    match fetched.filter(|fetched| !outdated(fetched)) {
+        Some(fetched) => State::Done(fetched),
         None => State::Missed(Stale::Nothing),
     }
 }

@@ -53,16 +53,27 @@ pub enum Generation {
 }
 
 /// The part of all keys that one database (and tenant) on one cache has for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySpace {
-    text: Arc<str>,
+#[derive(Clone, Debug)]
+pub struct KeySpace(Arc<Space>);
+
+#[derive(Debug)]
+struct Space {
+    text: String,
     hash: u64,
 }
+
+impl PartialEq for KeySpace {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for KeySpace {}
 
 impl Hash for KeySpace {
     /// A hash that was made once.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.0.hash);
     }
 }
 
@@ -74,14 +85,13 @@ impl KeySpace {
 
     /// The space of one tenant within this one.
     pub fn scoped(&self, tenant: &str) -> Self {
-        Self::of(format!("{}@{}", self.text, escape(tenant)))
+        Self::of(format!("{}@{}", self.0.text, escape(tenant)))
     }
 
     fn of(text: String) -> Self {
         // The low half of a 128-bit hash.
         let hash = crate::codec::stable_hash128(text.as_bytes()) as u64;
-        let text = text.into();
-        Self { text, hash }
+        Self(Arc::new(Space { text, hash }))
     }
 
     /// The key of a row.
@@ -112,8 +122,8 @@ impl KeySpace {
     /// Every read makes some of these: one buffer, and no formatting.
     fn key(&self, entity: &str, rest: &[&str]) -> Key {
         let length = rest.iter().map(|part| part.len()).sum::<usize>();
-        let mut key = String::with_capacity(self.text.len() + 1 + 3 * entity.len() + length);
-        key.push_str(&self.text);
+        let mut key = String::with_capacity(self.0.text.len() + 1 + 3 * entity.len() + length);
+        key.push_str(&self.0.text);
         key.push(':');
         escape_into(&mut key, entity);
         rest.iter().for_each(|part| key.push_str(part));

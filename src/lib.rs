@@ -104,6 +104,8 @@ pub mod __private {
     pub use inventory::submit;
     pub use sea_orm;
 
+    // For benchmarks.
+    pub use crate::codec::{Reader, put_row, row as take_row};
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};
     pub use crate::orm::meta::{Registration, entity_meta};

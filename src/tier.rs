@@ -7,12 +7,14 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::{Equivalent, Weighter, sync};
 
 use crate::clock::{self, Ticks};
+use crate::envelope::same;
 use crate::key::{Key, KeySpace};
 use crate::observe::L1Stats;
 use crate::store::{Count, Feed, Fingerprint, Mark, Stripe, Token};
@@ -43,10 +45,10 @@ pub(crate) enum Id {
 }
 
 /// A primary key that is one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowId {
     Integer(i64),
-    Uuid(u128),
+    Uuid([u64; 2]),
 }
 
 /// Names a row, borrowed.
@@ -64,14 +66,19 @@ impl Hash for Id {
 impl Hash for RowRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self(space, entity, row) = self;
-        (space, entity, row).hash(state);
+        space.hash(state);
+        match row {
+            RowId::Integer(n) => state.write_u64(n.cast_unsigned()),
+            RowId::Uuid([high, low]) => state.write_u64(high ^ low),
+        }
+        state.write_u32(*entity);
     }
 }
 
 impl Equivalent<Id> for RowRef<'_> {
     fn equivalent(&self, id: &Id) -> bool {
         let Self(space, entity, row) = self;
-        matches!(id, Id::Row(s, e, r) if s == *space && e == entity && r == row)
+        matches!(id, Id::Row(s, e, r) if r == row && e == entity && s == *space)
     }
 }
 
@@ -82,7 +89,7 @@ pub(crate) struct Held {
     /// Whether there is such a row.
     pub(crate) present: bool,
     /// As in the envelope.
-    pub(crate) seal: Option<u64>,
+    pub(crate) seal: Option<NonZeroU64>,
     /// Of its key and of the first generation that it depends on.
     stripes: [Stripe; 2],
     more: Option<Arc<More>>,
@@ -179,7 +186,7 @@ impl Tier {
         };
         self.feed.is_alive(now)
             && now < held.until
-            && also_asked == asked
+            && same(also_asked, asked)
             && self
                 .feed
                 .stands(held.stripes.iter().chain(stripes), held.mark)
@@ -196,18 +203,18 @@ impl Tier {
         let spot = |key: &Key| self.spot(key);
         let known = |key: &Key| {
             let known = self.generations.get(key)?;
-            let stands =
-                known.all == all && self.feed.count(known.spot.stripe) == Some(known.spot.count);
+            let stands = known.all == all && self.feed.count(known.spot.stripe) == known.spot.count;
             stands.then_some(known)
         };
         let known: Vec<Option<Known>> = generations.iter().map(known).collect();
         let watched = generations.iter().zip(&known);
         Watch {
             tier: self,
+            began: clock::now(),
             all,
             keys: keys.map(spot).collect(),
             generations: watched
-                .map(|(key, known)| known.map_or_else(|| spot(key), |known| Some(known.spot)))
+                .map(|(key, known)| known.map_or_else(|| spot(key), |known| known.spot))
                 .collect(),
             known: known
                 .iter()
@@ -216,10 +223,10 @@ impl Tier {
         }
     }
 
-    fn spot(&self, key: &Key) -> Option<Spot> {
+    fn spot(&self, key: &Key) -> Spot {
         let stripe = self.feed.stripe(key);
-        let count = self.feed.count(stripe)?;
-        Some(Spot { stripe, count })
+        let count = self.feed.count(stripe);
+        Spot { stripe, count }
     }
 }
 
@@ -234,13 +241,12 @@ impl fmt::Debug for Tier {
 }
 
 /// The stripes of some keys and generations, as they were before the store was asked.
-///
-/// A spot is missing where a write of this process was under way: then nothing is held.
 pub(crate) struct Watch<'t> {
     tier: &'t Tier,
+    began: Ticks,
     all: Count,
-    keys: Vec<Option<Spot>>,
-    generations: Vec<Option<Spot>>,
+    keys: Vec<Spot>,
+    generations: Vec<Spot>,
     known: Vec<Option<Token>>,
 }
 
@@ -252,22 +258,18 @@ impl Watch<'_> {
 
     /// Takes note of a generation's name that the store has answered.
     pub(crate) fn learn(&self, generation: usize, key: &Key, token: Token) {
-        if let Some(spot) = self.generations.get(generation).copied().flatten() {
+        if let Some(spot) = self.generations.get(generation).copied() {
             let all = self.all;
             let known = Known { token, spot, all };
             self.tier.generations.insert(key.clone(), known);
         }
     }
 
-    /// Returns when one of the keys at these positions has changed since the watch began; never, if a
-    /// write of this process was under way then.
+    /// Returns when one of the keys at these positions has changed since the watch began.
     pub(crate) async fn moved(&self, positions: &[usize]) {
-        let spots: Vec<Spot> = positions.iter().filter_map(|at| self.keys[*at]).collect();
-        if spots.len() < positions.len() {
-            return std::future::pending().await;
-        }
-        let stripes: Vec<Stripe> = spots.iter().map(|spot| spot.stripe).collect();
-        let mark = self.all.and(spots.iter().map(|spot| spot.count));
+        let spots = || positions.iter().map(|position| self.keys[*position]);
+        let stripes: Vec<Stripe> = spots().map(|spot| spot.stripe).collect();
+        let mark = self.all.and(spots().map(|spot| spot.count));
         self.tier.feed.moved(&stripes, mark).await;
     }
 
@@ -282,41 +284,40 @@ impl Watch<'_> {
             size,
         } = fresh;
         let generations = self.generations.iter().take(needs);
-        let Some(spots) = std::iter::once(&self.keys[position])
-            .chain(generations)
-            .copied()
-            .collect::<Option<Vec<Spot>>>()
-        else {
-            return;
-        };
-        let mark = self.all.and(spots.iter().map(|spot| spot.count));
-        let mut stripes = spots.iter().map(|spot| spot.stripe);
+        let spots = || std::iter::once(&self.keys[position]).chain(generations.clone());
+        let mark = self.all.and(spots().map(|spot| spot.count));
+        let mut stripes = spots().map(|spot| spot.stripe);
         let (Some(first), Some(second)) = (stripes.next(), stripes.next()) else {
             return;
         };
-        let rest: Vec<Stripe> = stripes.collect();
-        let more = (!rest.is_empty() || !asked.is_empty()).then(|| {
-            Arc::new(More {
-                asked: asked.to_vec(),
-                stripes: rest,
-            })
-        });
-        let extra = more
-            .as_ref()
-            .map_or(0, |more| size_of::<More>() + 16 + more.asked.len());
+        let more = More::of(asked, stripes.collect());
+        let extra = more.as_ref().map_or(0, |more| more.size());
         let held = Held {
             value,
             present,
-            seal,
+            seal: seal.and_then(NonZeroU64::new),
             stripes: [first, second],
             more,
             mark,
-            until: clock::now().after(life),
+            until: self.began.after(life),
             weight: u32::try_from(OVERHEAD + size + extra).unwrap_or(u32::MAX),
         };
         if self.tier.answers(&held, asked) {
             self.tier.held.insert(id, held);
         }
+    }
+}
+
+impl More {
+    /// `None` if there is no more.
+    fn of(asked: &[u8], stripes: Vec<Stripe>) -> Option<Arc<Self>> {
+        let asked = asked.to_vec();
+        let some = !asked.is_empty() || !stripes.is_empty();
+        some.then(|| Arc::new(Self { asked, stripes }))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + 16 + self.asked.len() + size_of_val(&self.stripes[..])
     }
 }
 
@@ -369,7 +370,7 @@ mod tests {
         for (changed, answers) in [("pk:1", None), ("gen:rows", None), ("gen:list", Some(7))] {
             hold();
             assert_eq!(found(&tier, 1), Some(7));
-            drop(tier.feed.fence([&key(changed)]));
+            drop(tier.feed.own_change([&key(changed)]));
             assert_eq!(found(&tier, 1), answers, "{changed}");
         }
         assert_eq!(found(&tier, 2), None);
@@ -382,12 +383,11 @@ mod tests {
         let tier = tier();
         let generations = [key("gen:rows")];
         let watch = tier.watch([&key("pk:1")].into_iter(), &generations);
-        let write = tier.feed.fence([&key("pk:1")]);
-        watch.hold(0, 1, row(1), &[], fresh(1));
+        let request = tier.feed.own_change([&key("pk:1")]);
         let during = tier.watch([&key("pk:1")].into_iter(), &generations);
-        drop(write);
-        watch.hold(0, 1, row(1), &[], fresh(2));
-        during.hold(0, 1, row(1), &[], fresh(3));
+        drop(request);
+        watch.hold(0, 1, row(1), &[], fresh(1));
+        during.hold(0, 1, row(1), &[], fresh(2));
         assert_eq!((found(&tier, 1), tier.held.len()), (None, 0));
         let after = tier.watch([&key("pk:1")].into_iter(), &generations);
         after.hold(0, 1, row(1), &[], fresh(4));
@@ -403,9 +403,9 @@ mod tests {
         tier.watch([].into_iter(), &generations)
             .learn(1, &generations[1], token);
         assert_eq!(known(), Some(token));
-        drop(tier.feed.fence([&generations[0]]));
+        drop(tier.feed.own_change([&generations[0]]));
         assert_eq!(known(), Some(token));
-        drop(tier.feed.fence([&generations[1]]));
+        drop(tier.feed.own_change([&generations[1]]));
         assert_eq!(known(), None);
     }
 

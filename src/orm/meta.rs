@@ -113,13 +113,16 @@ pub(crate) fn next_id() -> u32 {
 impl EntityMeta {
     /// The name of a row in the in-process tier, if its primary key is one number.
     #[inline]
-    pub(crate) fn row_id(&self, pk: &[Value]) -> Option<RowId> {
-        let ([column], [value]) = (&self.primary_key[..], pk) else {
+    pub(crate) fn row_id(&self, value: &Value) -> Option<RowId> {
+        let [column] = self.primary_key[..] else {
             return None;
         };
-        match (self.columns[*column].kind, value) {
+        match (self.columns[column].kind, value) {
             (ColumnKind::Integer, value) => integer(value).map(RowId::Integer),
-            (ColumnKind::Uuid, Value::Uuid(Some(uuid))) => Some(RowId::Uuid(uuid.as_u128())),
+            (ColumnKind::Uuid, Value::Uuid(Some(uuid))) => {
+                let (high, low) = uuid.as_u64_pair();
+                Some(RowId::Uuid([high, low]))
+            }
             _ => None,
         }
     }

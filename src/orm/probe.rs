@@ -99,7 +99,6 @@ fn find<C: ConnectionTrait>(db: &C, question: Question) -> Result<Place, Held> {
 /// The handle of the connection of ours that `db` is or forwards to.
 fn ask<C: ConnectionTrait>(db: &C, question: Question) -> Option<Handle> {
     let _disarm = Disarm;
-    ANSWER.set(None);
     ARMED.set(Some(question));
     let _ = db.get_database_backend();
     ANSWER.take()
@@ -119,6 +118,10 @@ struct Disarm;
 impl Drop for Disarm {
     fn drop(&mut self) {
         ARMED.set(None);
+        if std::thread::panicking() {
+            // It may have been answered before it panicked.
+            ANSWER.set(None);
+        }
     }
 }
 

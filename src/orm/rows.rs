@@ -1,10 +1,11 @@
 //! Rows by primary key.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use sea_orm::sea_query::{Condition, IntoValueTuple, Value};
+use sea_orm::sea_query::{Condition, IntoValueTuple, Value, ValueTuple};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
     PrimaryKeyToColumn, QueryFilter, QueryOrder, Select,
@@ -18,7 +19,7 @@ use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Payload, Request, Shape};
 use crate::key::{Generation, Key, KeyPart};
 use crate::observe::Event;
-use crate::tier::Id;
+use crate::tier::{Held, Id};
 
 /// One row, or the knowledge that there is none.
 struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
@@ -30,6 +31,22 @@ impl<E: CachedEntity> Payload for Row<E> {
 
     fn size(&self, encoded: usize) -> usize {
         size_of::<E::Model>() + encoded
+    }
+
+    /// The row itself: one pointer less to follow.
+    fn hold(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        match &self.0 {
+            Some(row) => row.clone(),
+            None => Arc::new(()),
+        }
+    }
+
+    fn held(held: &Held) -> Option<Arc<Self>> {
+        if !held.present {
+            return Some(Arc::new(Self(None)));
+        }
+        let row = held.value.clone().downcast().ok()?;
+        Some(Arc::new(Self(Some(row))))
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -113,13 +130,22 @@ pub async fn get<E: CachedEntity, C: ConnectionTrait>(
     pk: PrimaryKeyOf<E>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    row_at::<E, C>(values(pk), db).await
+    let pk = pk.into_value_tuple();
+    let place = match &pk {
+        ValueTuple::One(value) => match held::<E, C>(value, db) {
+            Ok(row) => return Ok(row),
+            Err(place) => place,
+        },
+        _ => locate(db),
+    };
+    // In a box of its own: who is answered from the tier moves nothing of it.
+    Box::pin(read_row::<E, C>(place, pk.into_iter().collect(), db)).await
 }
 
 /// The row that the in-process tier has; else where to read it.
 #[inline]
 fn held<E: CachedEntity, C: ConnectionTrait>(
-    pk: &[Value],
+    pk: &Value,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, Place> {
     let meta = E::cached_meta();
@@ -127,10 +153,22 @@ fn held<E: CachedEntity, C: ConnectionTrait>(
         return Err(locate(db));
     };
     let held = probe::held(db, meta, row)?;
-    match held.value.downcast::<Row<E>>() {
-        Ok(row) => Ok(row.0.clone()),
-        Err(_) => Err(locate(db)),
+    if !held.present {
+        return Ok(None);
     }
+    held.value.downcast().map(Some).map_err(|_| locate(db))
+}
+
+async fn read_row<E: CachedEntity, C: ConnectionTrait>(
+    place: Place,
+    pk: Vec<Value>,
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, DbErr> {
+    let rows = match site_at(place, E::cached_meta()) {
+        Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
+        None => load_rows::<E, C>(&[&pk], db).await,
+    };
+    Ok(rows?.pop().flatten())
 }
 
 /// One row by the values of its primary key, which may be of other types than the key's columns.
@@ -138,18 +176,7 @@ pub(crate) async fn row_at<E: CachedEntity, C: ConnectionTrait>(
     pk: Vec<Value>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    let place = match held::<E, C>(&pk, db) {
-        Ok(row) => return Ok(row),
-        Err(place) => place,
-    };
-    // In a box of its own: who is answered from the tier moves nothing of it.
-    let read = async {
-        match site_at(place, E::cached_meta()) {
-            Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
-            None => load_rows::<E, C>(&[&pk], db).await,
-        }
-    };
-    Ok(Box::pin(read).await?.pop().flatten())
+    read_row::<E, C>(locate(db), pk, db).await
 }
 
 #[doc(hidden)]
@@ -268,7 +295,11 @@ impl RowPlan {
 
 /// The row's name in the in-process tier.
 fn row_id(meta: &EntityMeta, site: &Site, pk: &[Value], key: &Key) -> Id {
-    match meta.row_id(pk) {
+    let single = match pk {
+        [value] => meta.row_id(value),
+        _ => None,
+    };
+    match single {
         Some(row) => Id::Row(site.space.clone(), meta.id, row),
         None => Id::Entry(key.clone(), meta.fingerprint),
     }

@@ -22,10 +22,6 @@ use crate::key::Key;
 /// How many stripes there are. 128 KiB of counts.
 const STRIPES: usize = 1 << 14;
 
-/// A stripe's upper bits count changes, its lower ones the writes of this process that are under way.
-const CHANGE: u64 = 1 << 24;
-const WRITERS: u64 = CHANGE - 1;
-
 /// Which stripe a key belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stripe(u16);
@@ -113,12 +109,9 @@ impl Feed {
         &self.stripes[usize::from(stripe.0)]
     }
 
-    /// What the stripe counts; none while a write of this process to it is under way.
-    ///
-    /// To be taken before the store is asked for what is to be held.
-    pub(crate) fn count(&self, stripe: Stripe) -> Option<Count> {
-        let count = self.counter(stripe).load(Ordering::Acquire);
-        (count & WRITERS == 0).then_some(Count(count))
+    /// What the stripe counts. To be asked before the store is, for what is to be held.
+    pub(crate) fn count(&self, stripe: Stripe) -> Count {
+        Count(self.counter(stripe).load(Ordering::Acquire))
     }
 
     /// What counts for all stripes: a part of every mark.
@@ -133,21 +126,20 @@ impl Feed {
         stripes: impl IntoIterator<Item = &'s Stripe>,
         mark: Mark,
     ) -> bool {
-        let count = |stripe: &Stripe| Count(self.counter(*stripe).load(Ordering::Acquire));
-        self.all().and(stripes.into_iter().map(count)) == mark
+        let counts = stripes.into_iter().map(|stripe| self.count(*stripe));
+        self.all().and(counts) == mark
     }
 
-    /// A key was changed by somebody else.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
+    /// A key was changed.
     pub(crate) fn changed(&self, key: &[u8]) {
         let stripe = self.stripe_of(key);
-        self.counter(stripe).fetch_add(CHANGE, Ordering::AcqRel);
+        self.counter(stripe).fetch_add(1, Ordering::AcqRel);
         self.wake(stripe);
     }
 
     /// All keys may have been changed.
     pub(crate) fn all_changed(&self) {
-        self.all.fetch_add(CHANGE, Ordering::AcqRel);
+        self.all.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             let all: Vec<_> = self.waiters().values().cloned().collect();
@@ -196,20 +188,19 @@ impl Feed {
         self.alive_until.store(until, Ordering::Release);
     }
 
-    /// Keeps the keys out of the tier until the answer is dropped: a write of this process is under way
-    /// to them.
+    /// Takes the keys for changed as soon as the answer is dropped: a request of this process that changes
+    /// them is under way.
     ///
-    /// The server does not tell a connection of its own writes, and such a write also ends its telling
-    /// of the key. So nothing that was asked for before the write, or while it was under way, may be
-    /// kept.
-    pub(crate) fn fence<'k>(self: &Arc<Self>, keys: impl IntoIterator<Item = &'k Key>) -> OwnWrite {
-        let stripes: Vec<Stripe> = keys.into_iter().map(|key| self.stripe(key)).collect();
-        for stripe in &stripes {
-            self.counter(*stripe)
-                .fetch_add(CHANGE + 1, Ordering::AcqRel);
+    /// The server does not tell a connection of its own changes, and such a change also ends its telling
+    /// of the key. So nothing that was asked for before the request was answered may be held.
+    pub(crate) fn own_change<'k>(
+        self: &Arc<Self>,
+        keys: impl IntoIterator<Item = &'k Key>,
+    ) -> OwnChange {
+        OwnChange {
+            stripes: keys.into_iter().map(|key| self.stripe(key)).collect(),
+            feed: Arc::clone(self),
         }
-        let feed = Arc::clone(self);
-        OwnWrite { feed, stripes }
     }
 
     /// Returns when one of the stripes has moved since their mark was taken.
@@ -254,18 +245,17 @@ impl fmt::Debug for Feed {
     }
 }
 
-/// A write of this process that is under way.
+/// A request of this process that is under way.
 #[derive(Debug)]
-pub(crate) struct OwnWrite {
+pub(crate) struct OwnChange {
     feed: Arc<Feed>,
     stripes: Vec<Stripe>,
 }
 
-impl Drop for OwnWrite {
+impl Drop for OwnChange {
     fn drop(&mut self) {
         for stripe in &self.stripes {
-            let count = self.feed.counter(*stripe);
-            count.fetch_add(CHANGE - 1, Ordering::AcqRel);
+            self.feed.counter(*stripe).fetch_add(1, Ordering::AcqRel);
             self.feed.wake(*stripe);
         }
     }
@@ -318,10 +308,10 @@ mod tests {
         Arc::new(Feed::new(Duration::from_secs(1)))
     }
 
-    fn marked(feed: &Feed, keys: &[Key]) -> (Vec<Stripe>, Option<Mark>) {
+    fn marked(feed: &Feed, keys: &[Key]) -> (Vec<Stripe>, Mark) {
         let stripes: Vec<Stripe> = keys.iter().map(|key| feed.stripe(key)).collect();
-        let counts: Option<Vec<Count>> = stripes.iter().map(|s| feed.count(*s)).collect();
-        let mark = counts.map(|counts| feed.all().and(counts.into_iter()));
+        let counts = stripes.iter().map(|stripe| feed.count(*stripe));
+        let mark = feed.all().and(counts);
         (stripes, mark)
     }
 
@@ -329,7 +319,6 @@ mod tests {
     fn a_mark_stands_until_one_of_its_keys_is_changed() {
         let feed = feed();
         let (stripes, mark) = marked(&feed, &[key(1), key(2)]);
-        let mark = mark.unwrap();
         assert!(feed.stands(&stripes, mark));
         let other = (3..)
             .map(key)
@@ -339,24 +328,21 @@ mod tests {
         feed.changed(key(2).as_str().as_bytes());
         assert!(!feed.stands(&stripes, mark));
         let (_, mark) = marked(&feed, &[key(1), key(2)]);
-        assert!(feed.stands(&stripes, mark.unwrap()));
+        assert!(feed.stands(&stripes, mark));
         feed.all_changed();
-        assert!(!feed.stands(&stripes, mark.unwrap()));
+        assert!(!feed.stands(&stripes, mark));
     }
 
     #[test]
-    fn during_a_write_of_its_own_nothing_is_marked_and_after_it_no_older_mark_stands() {
+    fn no_mark_outlives_a_request_of_its_own() {
         let feed = feed();
         let (stripes, before) = marked(&feed, &[key(1)]);
-        let first = feed.fence([&key(1)]);
-        let second = feed.fence([&key(1), &key(1)]);
-        assert!(!feed.stands(&stripes, before.unwrap()));
-        drop(first);
-        assert_eq!(marked(&feed, &[key(1)]).1, None, "one is still under way");
-        drop(second);
+        let request = feed.own_change([&key(1)]);
+        let (_, meanwhile) = marked(&feed, &[key(1)]);
+        drop(request);
         let (_, after) = marked(&feed, &[key(1)]);
-        assert!(feed.stands(&stripes, after.unwrap()));
-        assert!(!feed.stands(&stripes, before.unwrap()));
+        assert!(feed.stands(&stripes, after));
+        assert!(!feed.stands(&stripes, before) && !feed.stands(&stripes, meanwhile));
     }
 
     #[test]
@@ -375,7 +361,7 @@ mod tests {
         let (stripes, mark) = marked(&feed, &[key(1)]);
         feed.lost(b);
         assert!(alive(11_900) && !alive(12_001));
-        assert!(!feed.stands(&stripes, mark.unwrap()));
+        assert!(!feed.stands(&stripes, mark));
         feed.heard(b, at(20_000));
         assert!(!alive(12_001), "a connection that was lost is not heard");
         feed.lost(a);
@@ -388,14 +374,14 @@ mod tests {
         let (stripes, mark) = marked(&feed, &[key(1), key(2)]);
         let waiting = {
             let (feed, stripes) = (feed.clone(), stripes.clone());
-            tokio::spawn(async move { feed.moved(&stripes, mark.unwrap()).await })
+            tokio::spawn(async move { feed.moved(&stripes, mark).await })
         };
         while feed.waiting.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
         feed.changed(key(2).as_str().as_bytes());
         waiting.await.unwrap();
-        feed.moved(&stripes, mark.unwrap()).await;
+        feed.moved(&stripes, mark).await;
         assert_eq!(feed.waiting.load(Ordering::SeqCst), 0);
         assert!(feed.waiters().is_empty());
     }

@@ -155,7 +155,7 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     async fn run(&self, batch: Vec<Op>) -> Result<Replies, StoreError> {
         let writes = || batch.iter().filter(|op| op.invalidates()).map(Op::key);
-        let _own = self.feed.as_ref().map(|feed| feed.fence(writes()));
+        let _own = self.feed.as_ref().map(|feed| feed.own_change(writes()));
         let answer = |op| self.answer(op, Instant::now());
         Ok(Replies {
             root: self.root,

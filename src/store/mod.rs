@@ -19,7 +19,7 @@ mod redis;
 
 pub(crate) use breaker::{Breaker, Turned};
 pub use feed::Feed;
-pub(crate) use feed::{Count, Mark, OwnWrite, Stripe};
+pub(crate) use feed::{Count, Mark, OwnChange, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Feed, Op, OwnWrite, Replies, Store, StoreError};
+use super::{Feed, Op, OwnChange, Replies, Store, StoreError};
 
 mod address;
 mod cluster;
@@ -168,10 +168,10 @@ impl RedisStore {
     }
 }
 
-/// Keeps what these ops invalidate out of the in-process tier until the answer is dropped.
-fn own_writes(feed: Option<&Arc<Feed>>, ops: &[Op]) -> Option<OwnWrite> {
+/// What these ops invalidate has changed once they are answered, or will not be.
+fn own_changes(feed: Option<&Arc<Feed>>, ops: &[Op]) -> Option<OwnChange> {
     let writes = ops.iter().filter(|op| op.invalidates());
-    Some(feed?.fence(writes.map(Op::key)))
+    Some(feed?.own_change(writes.map(Op::key)))
 }
 
 impl fmt::Debug for RedisStore {

@@ -1,5 +1,8 @@
 //! Behaviour against real servers: one binary, one module per subject.
 
+// The futures of tests that run traffic against several servers nest deeply.
+#![recursion_limit = "256"]
+
 mod conformance;
 mod entities;
 mod faults;

@@ -38,7 +38,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::{self, Address};
 use super::link::{Link, Live, Target, unreachable};
 use super::wire::{self, Call};
-use super::{RedisOptions, own_writes};
+use super::{RedisOptions, own_changes};
 use crate::store::{Feed, Op, Replies, StoreError, Token};
 
 mod map;
@@ -144,7 +144,7 @@ impl Cluster {
     /// Runs a batch, within the command timeout.
     pub(super) async fn run(self: &Arc<Self>, part: &[Op]) -> Result<Replies, StoreError> {
         let deadline = Instant::now() + self.options.command_timeout;
-        let _own = own_writes(self.feed.as_ref(), part);
+        let _own = own_changes(self.feed.as_ref(), part);
         let mut witnesses = Vec::new();
         let calls = part.iter().map(Call::Op).collect();
         let answers = self.answers(calls, &mut witnesses, deadline).await?;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::Address;
 use super::sentinel::Sentinels;
 use super::wire::{self, Call, SCRIPTS, Scripts};
-use super::{RedisOptions, own_writes};
+use super::{RedisOptions, own_changes};
 use crate::clock;
 use crate::store::{Feed, Op, Reply, StoreError, Token};
 
@@ -344,7 +344,7 @@ impl Drop for Link {
 
 impl Live {
     pub(super) async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
-        let _own = own_writes(self.feed.as_ref(), ops);
+        let _own = own_changes(self.feed.as_ref(), ops);
         let calls = ops.iter().map(|op| (Call::Op(op), false));
         let answers = self.answers(calls).await?.into_iter();
         let replies = ops.iter().zip(answers);

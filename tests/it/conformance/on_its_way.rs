@@ -78,7 +78,7 @@ async fn a_batch_over_moving_and_resting_slots_is_answered_in_order() {
     let some: Vec<&Key> = keys.iter().take(20).collect();
     moving(&cluster, &some).await;
     let batch = keys.iter().map(|key| read_op(key, A)).collect();
-    let value = |at: usize| (at % 2 == 0).then(|| at.to_string().into());
+    let value = |at: usize| at.is_multiple_of(2).then(|| at.to_string().into());
     let expected: Vec<Reply> = (0..40).map(|at| Reply::Value(value(at))).collect();
     assert_eq!(run(&store, batch).await, expected);
 

@@ -24,7 +24,7 @@ async fn traffic(cluster: &Cluster, raw: &DatabaseConnection, timeout: Duration)
             .cluster(urls.clone())
             .command_timeout(timeout)
     };
-    let traffic = Traffic::begin(raw, builder).await;
+    let traffic = Box::pin(Traffic::begin(raw, builder)).await;
     traffic.goes_on(500).await;
     traffic
 }

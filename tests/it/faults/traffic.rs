@@ -73,7 +73,8 @@ impl Traffic {
                 .fence_ttl(Duration::from_secs(1))
                 .observer(noting(failures.clone()))
                 .build();
-            processes.push(cache.await.unwrap().attach(raw.clone()));
+            // Boxed: the futures of tests nest deeply.
+            processes.push(Box::pin(cache).await.unwrap().attach(raw.clone()));
         }
         let shared = Arc::new(Shared {
             counts: Counts::default(),

@@ -131,12 +131,6 @@ const TIERED: &[(&str, tiered::TieredConfig, tiered::Guard, Properties)] = &[
         &[BOUNDED, TIER_FRESH_AT_REST],
     ),
     (
-        "tier takes values during own writes",
-        of::TIER,
-        tiered::Guard::OwnFence,
-        &[BOUNDED],
-    ),
-    (
         "tier survives its connection",
         of::TIER_AND_LOSS,
         tiered::Guard::LossEmpties,

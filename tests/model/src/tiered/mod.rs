@@ -1,4 +1,4 @@
-//! The in-process tier in front of the store, as it is designed: one process that has one, over a
+//! The in-process tier in front of the store: one process that has one, over a
 //! connection that tracks what it reads, and writers in this process and in others.
 //!
 //! Every operation of the store, every message from its server, and every time that a task goes on
@@ -60,10 +60,9 @@ pub enum Guard {
     Ping,
     /// A message that a key was changed also ends the fetches of that key that are under way.
     Placeholder,
-    /// A write of the process itself clears what it has changed before it returns.
+    /// What a write of the process itself fences or settles is cleared, and fetches of it that are under
+    /// way are ended, when that was answered.
     OwnWrites,
-    /// From before it fences until it returns, the tier neither holds nor takes what it changes.
-    OwnFence,
     /// When the connection is lost, the tier is emptied.
     LossEmpties,
     /// Linearizable reads do not look into the tier.

@@ -52,6 +52,7 @@ impl Tiered {
                 }
             }
             Some(Message::ToWriter(writer)) => {
+                self.own_change(state, usize::from(writer));
                 let phase = &mut state.writers[usize::from(writer)].phase;
                 *phase = match *phase {
                     Writing::Fencing => Writing::Sent,
@@ -198,23 +199,16 @@ impl Tiered {
         };
     }
 
-    /// A writer of this process begins: of its changes the server does not tell, and the keys that
-    /// it changes are tracked no more.
-    pub(super) fn fence_tier(&self, state: &mut State, writer: usize) {
-        if self.has(Guard::OwnFence) && self.has(Guard::OwnWrites) {
-            let key = self.config.writers[writer].key;
-            self.forget(state, key);
-            *state.process.fences(key) |= 1 << writer;
+    /// What a writer of this process had the server do was done, or will not be answered. Of such a
+    /// change the server does not tell, and the key is tracked no more.
+    fn own_change(&self, state: &mut State, writer: usize) {
+        if self.has(Guard::OwnWrites) {
+            self.forget(state, self.config.writers[writer].key);
         }
     }
 
     /// A write's call returns.
     pub(super) fn acknowledge(&self, state: &mut State, writer: usize) {
-        let kind = self.config.writers[writer];
-        if kind.own && self.has(Guard::OwnWrites) {
-            self.forget(state, kind.key);
-            *state.process.fences(kind.key) &= !(1 << writer);
-        }
         let this = &mut state.writers[writer];
         this.phase = Writing::Done;
         let version = std::mem::take(&mut this.version);
@@ -230,8 +224,6 @@ impl Tiered {
             heard,
             ..Process::default()
         };
-        state.process.row.fences = row.fences;
-        state.process.rows.fences = rows.fences;
         if !self.has(Guard::LossEmpties) {
             (state.process.row, state.process.rows) = (row, rows);
         }
@@ -240,6 +232,14 @@ impl Tiered {
         for reader in &mut state.readers {
             if matches!(reader.phase, Phase::Asking(_) | Phase::Answered) {
                 reader.phase = Phase::Direct;
+            }
+        }
+        for writer in 0..self.config.writers.len() {
+            if matches!(
+                state.writers[writer].phase,
+                Writing::Fencing | Writing::Settling
+            ) {
+                self.own_change(state, writer);
             }
         }
         for writer in &mut state.writers {

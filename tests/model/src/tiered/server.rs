@@ -65,9 +65,6 @@ impl Tiered {
         let kind = self.config.writers[writer];
         let by = if kind.own { By::Process } else { By::Other };
         let phase = state.writers[writer].phase;
-        if kind.own && phase == Writing::Idle {
-            self.fence_tier(state, writer);
-        }
         change(state, kind.key, by, |entry| match phase {
             Writing::Idle => entry.fence(writer, RULES),
             _ => entry.settle(writer, RULES),

@@ -84,16 +84,6 @@ pub struct Process {
     pub queue: Queue,
 }
 
-impl Process {
-    /// The fences of its own writers on a key.
-    pub fn fences(&mut self, key: Key) -> &mut u8 {
-        match key {
-            Key::Row => &mut self.row.fences,
-            Key::Rows => &mut self.rows.fences,
-        }
-    }
-}
-
 /// A row in the tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Held {
@@ -110,9 +100,6 @@ pub struct Slot<T> {
     pub held: Option<T>,
     /// A bit for each reader whose placeholder stands: it may fill.
     pub placeholders: u8,
-    /// A bit for each writer of this process that is writing it: nothing is held, and there are no
-    /// placeholders.
-    pub fences: u8,
 }
 
 impl<T> Slot<T> {
@@ -124,9 +111,7 @@ impl<T> Slot<T> {
 
     /// A reader is going to fetch it.
     pub fn expect(&mut self, reader: usize) {
-        if self.fences == 0 {
-            self.placeholders |= 1 << reader;
-        }
+        self.placeholders |= 1 << reader;
     }
 
     /// Whether a reader may put here what it has fetched.
