@@ -8,6 +8,8 @@ use crate::config::{LONGEST, PlainTransactions, WritePolicy};
 use crate::envelope::Packing;
 use crate::error::CacheError;
 use crate::observe::{Observer, Witness};
+#[cfg(feature = "tls")]
+use crate::store::TlsOptions;
 #[cfg(feature = "redis")]
 use crate::store::{Coalesced, RedisOptions, RedisStore};
 use crate::store::{MemoryStore, Store};
@@ -68,12 +70,22 @@ pub struct CacheBuilder {
     command_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     observer: Option<Arc<dyn Observer>>,
+    #[cfg(feature = "tls")]
+    tls: TlsOptions,
+}
+
+/// Where a Redis is.
+#[cfg(feature = "redis")]
+enum Redis {
+    Server(String),
+    Cluster(Vec<String>),
+    Sentinel(Vec<String>, String),
 }
 
 enum Place {
     Memory(u64),
     #[cfg(feature = "redis")]
-    Redis(String),
+    Redis(Redis),
     Custom(Arc<dyn Store>),
 }
 
@@ -93,10 +105,44 @@ impl std::fmt::Debug for CacheBuilder {
 }
 
 impl CacheBuilder {
-    /// Caches in a Redis or Valkey server: `redis://[user:password@]host[:port][/db]`.
+    /// Caches in a Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, the same with
+    /// `rediss://` for TLS (feature `tls`), or `redis+unix:///path[?db=..&user=..&pass=..]`.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
-        self.place = Place::Redis(url.into());
+        self.place = Place::Redis(Redis::Server(url.into()));
+        self
+    }
+
+    /// Caches in a Redis or Valkey cluster. Some of its nodes are at these URLs; the others are asked
+    /// for. All are signed in to as the first URL says.
+    #[cfg(feature = "redis")]
+    pub fn cluster<U: Into<String>>(mut self, nodes: impl IntoIterator<Item = U>) -> Self {
+        let nodes = nodes.into_iter().map(Into::into).collect();
+        self.place = Place::Redis(Redis::Cluster(nodes));
+        self
+    }
+
+    /// Caches in the Redis or Valkey server that sentinels at these URLs call the primary of this
+    /// name. They are asked again whenever a connection is made.
+    ///
+    /// For a server that asks for credentials or TLS, or another database than 0, `primary` is a URL
+    /// with the name in the host's place: `rediss://user:password@mymaster/1`. The sentinels' URLs say
+    /// how to sign in to them.
+    #[cfg(feature = "redis")]
+    pub fn sentinel<U: Into<String>>(
+        mut self,
+        sentinels: impl IntoIterator<Item = U>,
+        primary: impl Into<String>,
+    ) -> Self {
+        let sentinels = sentinels.into_iter().map(Into::into).collect();
+        self.place = Place::Redis(Redis::Sentinel(sentinels, primary.into()));
+        self
+    }
+
+    /// Whom `rediss://` URLs trust. Defaults to the public authorities that Mozilla trusts.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -299,21 +345,32 @@ impl CacheBuilder {
             Place::Memory(max_bytes) => Ok(Arc::new(MemoryStore::of_one_cache(*max_bytes))),
             Place::Custom(store) => Ok(store.clone()),
             #[cfg(feature = "redis")]
-            Place::Redis(url) => {
-                let mut options = RedisOptions {
-                    prefix: self.settings.prefix.clone(),
-                    max_silence: self.settings.l1.map(|_| self.settings.max_silence),
-                    ..RedisOptions::default()
-                };
-                options.command_timeout = self.command_timeout.unwrap_or(options.command_timeout);
-                options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
-                let limit = options.command_timeout;
-                let store = match self.lazy {
-                    true => RedisStore::lazy(url, options)?,
-                    false => RedisStore::connect(url, options).await?,
-                };
-                Ok(Arc::new(Coalesced::around(Arc::new(store), limit)))
-            }
+            Place::Redis(place) => self.open_redis(place).await,
         }
+    }
+
+    #[cfg(feature = "redis")]
+    async fn open_redis(&self, place: &Redis) -> Result<Arc<dyn Store>, CacheError> {
+        let mut options = RedisOptions {
+            prefix: self.settings.prefix.clone(),
+            max_silence: self.settings.l1.map(|_| self.settings.max_silence),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+            ..RedisOptions::default()
+        };
+        options.command_timeout = self.command_timeout.unwrap_or(options.command_timeout);
+        options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
+        let limit = options.command_timeout;
+        let store = match place {
+            Redis::Server(url) => RedisStore::lazy(url, options),
+            Redis::Cluster(nodes) => RedisStore::cluster(nodes, options),
+            Redis::Sentinel(sentinels, primary) => {
+                RedisStore::sentinel(sentinels, primary, options)
+            }
+        }?;
+        if !self.lazy {
+            store.ready().await?;
+        }
+        Ok(Arc::new(Coalesced::around(Arc::new(store), limit)))
     }
 }

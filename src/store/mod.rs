@@ -26,6 +26,8 @@ pub(crate) use feed::{Count, Mark, OwnChange, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
+#[cfg(feature = "tls")]
+pub use redis::{TlsClient, TlsOptions};
 
 /// How long a lease is kept after others may take it over, so that a late fill still finds it.
 const LEASE_KEPT: Duration = Duration::from_secs(60);

@@ -1,18 +1,29 @@
-//! Redis 7 or Valkey 8, standalone.
+//! Redis 7 or Valkey 8: one server, the primary that sentinels name, or a cluster.
 //!
-//! One connection carries everything. Its root generation is looked up when it is made, and belongs
-//! to it: a restarted server or another one is always another connection.
+//! One connection to a server carries everything. Its root generation is looked up when it is made,
+//! and belongs to it: a restarted server or another one is always another connection. For a cluster see
+//! there.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Feed, Op, Replies, Store, StoreError};
+use super::{Feed, Op, OwnChange, Replies, Store, StoreError};
 
+mod address;
+mod cluster;
 mod link;
+mod sentinel;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
-use link::{Link, Live};
+use crate::key::escape;
+use cluster::Cluster;
+use link::{Link, Live, Target};
+use sentinel::Sentinels;
+#[cfg(feature = "tls")]
+pub use tls::{TlsClient, TlsOptions};
 
 /// Longer batches are sent in parts of this many ops, one round trip each, so that neither side
 /// holds all of a huge batch in its buffers, others need not wait for it, and its length is not taken
@@ -34,6 +45,9 @@ pub struct RedisOptions {
     pub max_silence: Option<Duration>,
     /// The prefix of the root generation's key. Defaults to `soc`.
     pub prefix: String,
+    /// For `rediss://` URLs.
+    #[cfg(feature = "tls")]
+    pub tls: TlsOptions,
 }
 
 impl Default for RedisOptions {
@@ -43,57 +57,138 @@ impl Default for RedisOptions {
             connect_timeout: Duration::from_secs(1),
             max_silence: None,
             prefix: "soc".to_owned(),
+            #[cfg(feature = "tls")]
+            tls: TlsOptions::default(),
         }
     }
 }
 
-/// Entries in a Redis or Valkey server.
+impl RedisOptions {
+    fn root_key(&self) -> String {
+        format!("{}:root", escape(&self.prefix))
+    }
+
+    /// Where to tell of changes by others, if somebody wants to know.
+    fn feed(&self) -> Option<Arc<Feed>> {
+        let feed = |silence| Arc::new(Feed::new(silence));
+        self.max_silence.map(feed)
+    }
+}
+
+/// Entries in a Redis or Valkey server, or in a cluster of them.
 ///
-/// Connects again by itself after the connection broke; the batches that were under way fail. A
-/// batch of up to 2,000 ops is one round trip, and one more after the server lost its scripts.
+/// Connects again by itself after a connection broke; the batches that were under way fail. A batch of
+/// up to 2,000 ops is one round trip, to all nodes of a cluster at once, and one more after a server
+/// lost its scripts or a slot of the cluster moved.
 pub struct RedisStore {
-    shared: Arc<Link>,
+    home: Home,
+}
+
+enum Home {
+    Server(Arc<Link>),
+    Cluster(Arc<Cluster>),
 }
 
 impl RedisStore {
-    /// Connects, and fails if that fails.
+    /// Connects to a server, and fails if that fails.
     ///
     /// # Errors
     /// If the URL cannot be parsed, or the server cannot be reached within the connect timeout.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
         let store = Self::lazy(url, options)?;
-        store.shared.live().await?;
+        store.ready().await?;
         Ok(store)
     }
 
-    /// Does not connect yet: the first batch does.
+    /// A server, at `redis://`, `rediss://` (with the feature `tls`) or `redis+unix://`. Does not
+    /// connect yet: the first batch does.
     ///
     /// # Errors
     /// If the URL cannot be parsed.
     pub fn lazy(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        let link = Link::new(url, options);
-        let shared = Arc::new(link.map_err(|error| StoreError::Unreachable(error.to_string()))?);
-        Ok(Self { shared })
+        let client = address::client(url, &options)?;
+        Ok(Self::of(Target::Server(client), options))
+    }
+
+    /// The server that sentinels at these URLs call the primary of this name, asked again at each
+    /// connection. For a server that asks for credentials, `primary` is a URL with the name in the
+    /// host's place. Does not connect yet.
+    ///
+    /// # Errors
+    /// If a URL cannot be parsed.
+    pub fn sentinel(
+        sentinels: &[String],
+        primary: &str,
+        options: RedisOptions,
+    ) -> Result<Self, StoreError> {
+        let sentinels = Sentinels::new(sentinels, primary, &options)?;
+        Ok(Self::of(Target::Primary(sentinels), options))
+    }
+
+    /// A cluster, some of whose nodes are at these URLs. All are signed in to as the first URL says.
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// If a URL cannot be parsed.
+    pub fn cluster(nodes: &[String], options: RedisOptions) -> Result<Self, StoreError> {
+        let cluster = Arc::new(Cluster::new(nodes, options)?);
+        let home = Home::Cluster(cluster);
+        Ok(Self { home })
+    }
+
+    fn of(target: Target, options: RedisOptions) -> Self {
+        let feed = options.feed();
+        let link = Arc::new(Link::new(target, options, feed));
+        let home = Home::Server(link);
+        Self { home }
+    }
+
+    /// Connects, if it is not connected.
+    ///
+    /// # Errors
+    /// If the server, or a primary of the cluster, cannot be reached within the connect timeout.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Server(link) => link.live().await.map(drop),
+            Home::Cluster(cluster) => cluster.ready().await,
+        }
     }
 
     async fn exchange(&self, part: &[Op]) -> Result<Replies, StoreError> {
+        let link = match &self.home {
+            Home::Server(link) => link,
+            Home::Cluster(cluster) => return cluster.run(part).await,
+        };
         let exchange = async |live: Live| {
             let items = live.exchange(part).await?;
             let root = live.root;
             Ok(Replies { root, items })
         };
-        self.shared.with_live(exchange).await
+        link.with_live(exchange).await
     }
 }
 
+/// What these ops invalidate has changed once they are answered, or will not be.
+fn own_changes(feed: Option<&Arc<Feed>>, ops: &[Op]) -> Option<OwnChange> {
+    let writes = ops.iter().filter(|op| op.invalidates());
+    Some(feed?.own_change(writes.map(Op::key)))
+}
+
 impl fmt::Debug for RedisStore {
-    /// The address and the options; never the credentials of the URL.
+    /// Where it is; never the credentials of the URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.shared.client.get_connection_info().addr();
-        f.debug_struct("RedisStore")
-            .field("address", &format_args!("{address}"))
-            .field("options", &self.shared.options)
-            .finish_non_exhaustive()
+        let mut store = f.debug_struct("RedisStore");
+        match &self.home {
+            Home::Server(link) => match &link.target {
+                Target::Server(client) | Target::Node(client) => {
+                    let address = client.get_connection_info().addr();
+                    store.field("address", &format_args!("{address}"))
+                }
+                Target::Primary(sentinels) => store.field("primary", &sentinels.name()),
+            },
+            Home::Cluster(cluster) => store.field("nodes", &cluster.seeds()),
+        };
+        store.finish_non_exhaustive()
     }
 }
 
@@ -114,15 +209,22 @@ impl Store for RedisStore {
     }
 
     async fn refresh_root(&self) -> Result<(), StoreError> {
+        let link = match &self.home {
+            Home::Server(link) => link,
+            Home::Cluster(cluster) => return cluster.refresh_root().await,
+        };
         let refresh = async |live: Live| {
-            let root = live.root_now(&self.shared.root_key()).await?;
-            self.shared.adopt(live.id, root);
+            let root = live.root_now(&link.options.root_key()).await?;
+            link.adopt(live.id, root);
             Ok(())
         };
-        self.shared.with_live(refresh).await
+        link.with_live(refresh).await
     }
 
     fn feed(&self) -> Option<Arc<Feed>> {
-        self.shared.feed.clone()
+        match &self.home {
+            Home::Server(link) => link.feed.clone(),
+            Home::Cluster(cluster) => cluster.feed.clone(),
+        }
     }
 }

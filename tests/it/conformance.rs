@@ -12,6 +12,7 @@ use sea_orm_cache::store::{
 };
 
 mod model;
+mod on_its_way;
 mod redis_only;
 pub mod server;
 
@@ -75,6 +76,18 @@ macro_rules! behaviours {
                     let store = RedisStore::connect(&url, patient()).await.expect("a connection");
                     let limit = patient().command_timeout;
                     super::$name(&Coalesced::around(Arc::new(store), limit)).await;
+                }
+            )*
+        }
+
+        mod in_a_cluster {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let cluster = crate::support::cluster().await;
+                    let store = RedisStore::cluster(&cluster.urls(), patient()).expect("addresses");
+                    super::$name(&store).await;
                 }
             )*
         }

@@ -1,5 +1,8 @@
 //! Behaviour against real servers: one binary, one module per subject.
 
+// The futures of tests that run traffic against several servers nest deeply.
+#![recursion_limit = "256"]
+
 mod conformance;
 mod entities;
 mod faults;
@@ -10,6 +13,7 @@ mod hooks;
 mod hostile;
 mod kit;
 mod outages;
+mod places;
 mod races;
 mod reads;
 mod review;

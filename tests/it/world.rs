@@ -9,7 +9,7 @@ use sea_orm_cache::testing::{Cost, FaultyStore, Meter, Watch};
 use sea_orm_cache::{Cache, CachedConnection, EntityStats};
 
 use crate::entities::{self, city};
-use crate::support::{self, Database, RedisServer};
+use crate::support::{self, Cluster, Database, RedisServer, Turn, Watched};
 
 /// Which database.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,11 @@ pub enum Place {
     Redis,
     /// Redis with an in-process tier in front.
     Tiered,
+    Cluster,
+    /// A cluster with an in-process tier in front.
+    TieredCluster,
+    /// A server that a sentinel names.
+    Sentinel,
 }
 
 pub struct World {
@@ -39,6 +44,14 @@ pub struct World {
     pub cities: Watch<city::Entity>,
     pub database: Database,
     pub redis: Option<RedisServer>,
+    _servers: Servers,
+}
+
+/// What the store is kept in, beside [`World::redis`].
+enum Servers {
+    None,
+    Cluster { _turn: Turn<Cluster> },
+    Sentinel { _turn: Turn<Watched> },
 }
 
 impl World {
@@ -50,29 +63,12 @@ impl World {
         };
         let raw = database.connect().await;
         entities::create_tables(&raw).await;
-        let (store, redis): (Arc<dyn Store>, _) = match place {
-            Place::Memory => (Arc::new(MemoryStore::new(16 << 20)), None),
-            Place::Redis | Place::Tiered => {
-                let server = support::redis().await;
-                let limit = Duration::from_secs(5);
-                let tiered = matches!(place, Place::Tiered);
-                let options = RedisOptions {
-                    command_timeout: limit,
-                    max_silence: tiered.then_some(Duration::from_secs(1)),
-                    ..RedisOptions::default()
-                };
-                let store = RedisStore::connect(server.url(), options)
-                    .await
-                    .expect("connect to Redis");
-                let store = Coalesced::around(Arc::new(store), limit);
-                (Arc::new(store), Some(server))
-            }
-        };
+        let (store, redis, _servers) = open(place).await;
         let store = FaultyStore::around(store);
         let builder = Cache::builder().store(store.clone());
         let builder = match place {
-            Place::Tiered => builder.l1(16 << 20),
-            Place::Memory | Place::Redis => builder,
+            Place::Tiered | Place::TieredCluster => builder.l1(16 << 20),
+            _ => builder,
         };
         let cache = builder.build().await.expect("build the cache");
         let mut counted = database.connect().await;
@@ -88,6 +84,7 @@ impl World {
             cities,
             database,
             redis,
+            _servers,
         }
     }
 
@@ -152,6 +149,38 @@ impl World {
     }
 }
 
+async fn open(place: Place) -> (Arc<dyn Store>, Option<RedisServer>, Servers) {
+    let tiered = matches!(place, Place::Tiered | Place::TieredCluster);
+    let limit = Duration::from_secs(5);
+    let options = RedisOptions {
+        command_timeout: limit,
+        max_silence: tiered.then_some(Duration::from_secs(1)),
+        ..RedisOptions::default()
+    };
+    let (store, server, servers) = match place {
+        Place::Memory => return (Arc::new(MemoryStore::new(16 << 20)), None, Servers::None),
+        Place::Redis | Place::Tiered => {
+            let server = support::redis().await;
+            let store = RedisStore::lazy(server.url(), options);
+            (store, Some(server), Servers::None)
+        }
+        Place::Cluster | Place::TieredCluster => {
+            let _turn = support::cluster().await;
+            let store = RedisStore::cluster(&_turn.urls(), options);
+            (store, None, Servers::Cluster { _turn })
+        }
+        Place::Sentinel => {
+            let _turn = support::sentinel().await;
+            let store = RedisStore::sentinel(&[_turn.sentinel.url()], "main", options);
+            (store, None, Servers::Sentinel { _turn })
+        }
+    };
+    let store = store.expect("an address");
+    store.ready().await.expect("connect to Redis");
+    let store = Coalesced::around(Arc::new(store), limit);
+    (Arc::new(store), server, servers)
+}
+
 /// Rows that need not be there, but whose keys and index values are looked up.
 fn imagined() -> impl Iterator<Item = city::Model> {
     let slugs = ["paris", "lyon", "rome", "atlantis", "oslo", "bern"];
@@ -164,7 +193,7 @@ fn imagined() -> impl Iterator<Item = city::Model> {
     })
 }
 
-/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}.
+/// Runs behaviours on {SQLite, Postgres, MariaDB} x {memory, Redis}, and on SQLite with every other place.
 #[macro_export]
 macro_rules! on_all {
     ($($behaviour:ident),* $(,)?) => { $(
@@ -175,6 +204,12 @@ macro_rules! on_all {
             async fn sqlite_memory() { super::$behaviour(World::new(Sql::Sqlite, Place::Memory).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite_redis() { super::$behaviour(World::new(Sql::Sqlite, Place::Redis).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_cluster() { super::$behaviour(World::new(Sql::Sqlite, Place::Cluster).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_sentinel() { super::$behaviour(World::new(Sql::Sqlite, Place::Sentinel).await).await; }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_tiered_cluster() { super::$behaviour(World::new(Sql::Sqlite, Place::TieredCluster).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite_tiered() { super::$behaviour(World::new(Sql::Sqlite, Place::Tiered).await).await; }
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

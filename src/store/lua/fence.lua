@@ -6,8 +6,11 @@
 -- ARGV[2]  milliseconds until the fence expires
 --
 -- Result   1
-local last = clear(ARGV[1])
 local deadline = now + tonumber(ARGV[2])
+if redis.call('TYPE', key).ok ~= 'hash' then
+  redis.call('DEL', key)
+end
 redis.call('HSET', key, ARGV[1], digits(deadline))
+local last = clear(ARGV[1], ARGV[1])
 redis.call('PEXPIREAT', key, digits(math.max(last, deadline)))
 return 1

@@ -13,8 +13,8 @@
 if lease(redis.call('HGET', key, ARGV[2])) ~= ARGV[3] then
   return 0
 end
-redis.call('HDEL', key, ARGV[2])
 if fenced() then
+  redis.call('HDEL', key, ARGV[2])
   return 0
 end
 
@@ -24,6 +24,8 @@ if left >= 0 and left < ttl and holds_another_than(ARGV[1]) then
   ttl = math.max(left, 1)
 end
 redis.call('HSET', key, ARGV[1], ARGV[4])
+-- Only now: a key without a field is gone, and see `clear` in prelude.lua.
+redis.call('HDEL', key, ARGV[2])
 redis.call('PEXPIRE', key, digits(ttl))
 -- Under CLIENT TRACKING ... NOLOOP only a read after the write lets the filler hear of the key.
 redis.call('HSTRLEN', key, ARGV[1])

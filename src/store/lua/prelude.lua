@@ -63,21 +63,36 @@ local function holds_another_than(field)
   return false
 end
 
--- Deletes everything but the standing fences of writers other than `own`, and the key if there are
--- none. A key of a foreign type is deleted whole, so that garbage never costs an invalidation.
-local function clear(own)
-  local fences, last = {}, 0
-  if redis.call('TYPE', key).ok == 'hash' then
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if string.sub(field, 1, 2) == 'f:' and field ~= own then
-        fences[field] = ahead(redis.call('HGET', key, field))
-      end
-    end
+-- Deletes everything but the standing fences of writers other than `own`, and the field `kept`; and the
+-- key if nothing is left. A key of a foreign type is deleted whole, so that garbage never costs an
+-- invalidation. Answers when the last of those fences expires, 0 without any.
+--
+-- What stays is never deleted first and written again: while a cluster moves the key's slot, a key that
+-- is gone cannot be written here any more.
+local function clear(own, kept)
+  if redis.call('TYPE', key).ok ~= 'hash' then
+    redis.call('DEL', key)
+    return 0
   end
-  redis.call('DEL', key)
-  for field, deadline in pairs(fences) do
-    redis.call('HSET', key, field, digits(deadline))
-    last = math.max(last, deadline)
+  local last, gone, stays = 0, {}, false
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local deadline = nil
+    if string.sub(field, 1, 2) == 'f:' and field ~= own then
+      deadline = ahead(redis.call('HGET', key, field))
+    end
+    if deadline then
+      last = math.max(last, deadline)
+    elseif field ~= kept then
+      gone[#gone + 1] = field
+    end
+    stays = stays or deadline ~= nil or field == kept
+  end
+  if not stays then
+    redis.call('DEL', key)
+    return 0
+  end
+  for _, field in ipairs(gone) do
+    redis.call('HDEL', key, field)
   end
   if last > 0 then
     redis.call('PEXPIREAT', key, digits(last))

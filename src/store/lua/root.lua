@@ -17,6 +17,9 @@ if kind == 'hash' then
 elseif kind == 'none' and ARGV[3] ~= '' then
   name = ARGV[3]
 end
-redis.call('DEL', key)
+if kind ~= 'hash' then
+  redis.call('DEL', key)
+end
 redis.call('HSET', key, 'g', name, 'run', ARGV[1])
+redis.call('PERSIST', key)
 return name

@@ -7,24 +7,35 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    Client, Cmd, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
-};
+use redis::{Client, Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::RedisOptions;
-use super::wire::{self, SCRIPTS, Scripts};
+use super::address::Address;
+use super::sentinel::Sentinels;
+use super::wire::{self, Call, SCRIPTS, Scripts};
+use super::{RedisOptions, own_changes};
 use crate::clock;
-use crate::key::escape;
-use crate::store::{Feed, Op, OwnChange, Reply, StoreError, Token};
+use crate::store::{Feed, Op, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
 /// than a dead connection.
 const STALLS: u32 = 3;
 
+/// How often the sentinels are asked whether the primary still is the same.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+
+/// Which server.
+pub(super) enum Target {
+    Server(Client),
+    /// The one that is the primary when the connection is made.
+    Primary(Sentinels),
+    /// A node of a cluster: it has no root generation of its own.
+    Node(Client),
+}
+
 /// The way to the server: what a store's batches and its connection attempt share.
 pub(super) struct Link {
-    pub(super) client: Client,
+    pub(super) target: Target,
     pub(super) options: RedisOptions,
     /// Whom to tell of changes by others, where somebody wants to know.
     pub(super) feed: Option<Arc<Feed>>,
@@ -44,8 +55,10 @@ type Attempt = Shared<BoxFuture<'static, Result<Live, StoreError>>>;
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) id: Token,
+    address: Option<Address>,
     connection: MultiplexedConnection,
-    run: Arc<str>,
+    pub(super) run: Arc<str>,
+    /// Of a cluster's node it means nothing.
     pub(super) root: Token,
     stalls: Arc<Stalls>,
     feed: Option<Arc<Feed>>,
@@ -58,15 +71,13 @@ struct Stalls {
 }
 
 impl Link {
-    pub(super) fn new(url: &str, options: RedisOptions) -> Result<Self, RedisError> {
-        Ok(Self {
-            client: client(url)?,
-            feed: options
-                .max_silence
-                .map(|silence| Arc::new(Feed::new(silence))),
+    pub(super) fn new(target: Target, options: RedisOptions, feed: Option<Arc<Feed>>) -> Self {
+        Self {
+            target,
             options,
+            feed,
             state: Mutex::new(State::Idle),
-        })
+        }
     }
 
     /// Runs `exchange` over the connection, all within the command timeout.
@@ -74,9 +85,18 @@ impl Link {
         self: &Arc<Self>,
         exchange: impl AsyncFnOnce(Live) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let deadline = Instant::now() + self.options.command_timeout;
+        self.with_live_until(deadline, exchange).await
+    }
+
+    /// Runs `exchange` over the connection; `deadline` is no later than the command timeout.
+    pub(super) async fn with_live_until<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        exchange: impl AsyncFnOnce(Live) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let limit = self.options.command_timeout;
         let started = Instant::now();
-        let deadline = started + limit;
         let late = |_| StoreError::Timeout(limit);
         let live = timeout_at(deadline, self.live()).await.map_err(late)??;
         let (id, stalls) = (live.id, Arc::clone(&live.stalls));
@@ -129,6 +149,9 @@ impl Link {
                 let (link, feed) = (Arc::downgrade(&link), Arc::clone(feed));
                 tokio::spawn(listen(link, feed, live.clone()));
             }
+            if let (Ok(live), Target::Primary(_)) = (&outcome, &link.target) {
+                tokio::spawn(follow(Arc::downgrade(&link), live.clone()));
+            }
             outcome
         });
         let attempt = async {
@@ -146,8 +169,12 @@ impl Link {
         if let Some(feed) = &self.feed {
             config = config.set_push_sender(teller(Arc::clone(feed), id));
         }
-        let connection = self
-            .client
+        let client = match &self.target {
+            Target::Server(client) | Target::Node(client) => client.clone(),
+            Target::Primary(sentinels) => sentinels.primary().await?,
+        };
+        let address = Address::of(&client);
+        let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(unreachable)?;
@@ -174,22 +201,26 @@ impl Link {
                 return Err(StoreError::Unreachable(wire::error_text(&error)));
             }
         }
-        let root = root(connection.clone(), wire::root(&self.root_key(), &run, None)).await?;
+        let root = match self.target {
+            Target::Node(_) => Token::random(),
+            // It is a write, which a replica refuses: an outdated sentinel does no harm.
+            _ => {
+                let command = wire::root(&self.options.root_key(), &run, None);
+                root(connection.clone(), command).await?
+            }
+        };
         if let Some(feed) = &self.feed {
             feed.connected(id, sent);
         }
         Ok(Live {
             id,
+            address,
             connection,
             run: run.into(),
             root,
             stalls: Arc::new(Stalls::new()),
             feed: self.feed.clone(),
         })
-    }
-
-    pub(super) fn root_key(&self) -> String {
-        format!("{}:root", escape(&self.options.prefix))
     }
 
     /// Ends the attempt, if it is still the current one.
@@ -282,57 +313,101 @@ async fn listen(link: Weak<Link>, feed: Arc<Feed>, live: Live) {
     }
 }
 
-fn client(url: &str) -> Result<Client, RedisError> {
-    let info = url.into_connection_info()?;
-    let settings = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3)
-        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
+/// Gives the connection up when the sentinels name another primary: one that was cut off from them may
+/// not know that it is none any more. Ends with the connection.
+async fn follow(link: Weak<Link>, live: Live) {
+    loop {
+        tokio::time::sleep(BETWEEN_QUESTIONS).await;
+        let Some(link) = link.upgrade().filter(|link| link.is_live(live.id)) else {
+            return;
+        };
+        let Target::Primary(sentinels) = &link.target else {
+            return;
+        };
+        let answer = timeout(link.options.connect_timeout, sentinels.primary()).await;
+        if matches!(answer, Ok(Ok(primary)) if Address::of(&primary) != live.address) {
+            link.give_up(live.id);
+        }
+    }
+}
+
+impl Drop for Link {
+    /// A link to a node that has left its cluster: nobody tells of what was read through it.
+    fn drop(&mut self) {
+        let id = match &*self.state() {
+            State::Live(live) => live.id,
+            _ => return,
+        };
+        self.lost(id);
+    }
 }
 
 impl Live {
     pub(super) async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
-        // An empty pipeline is no request.
-        if ops.is_empty() {
-            return Ok(Vec::new());
-        }
-        let _own = self.own_changes(ops);
-        let answers = self.answers(ops).await?.into_iter();
+        let _own = own_changes(self.feed.as_ref(), ops);
+        let calls = ops.iter().map(|op| (Call::Op(op), false));
+        let answers = self.answers(calls).await?.into_iter();
         let replies = ops.iter().zip(answers);
         replies
             .map(|(op, answer)| wire::reply(op, answer))
             .collect()
     }
 
-    /// What these ops invalidate has changed once they are answered, or will not be.
-    fn own_changes(&self, ops: &[Op]) -> Option<OwnChange> {
-        let feed = self.feed.as_ref()?;
-        let writes = ops.iter().filter(|op| op.invalidates());
-        Some(feed.own_change(writes.map(Op::key)))
-    }
-
-    /// The server's answers, one for each op.
+    /// The server's answers, one for each call. Before a call with a true beside it the node is told
+    /// that we come because it was named for this once.
     ///
     /// After SCRIPT FLUSH everything from the first op that failed on is run once more, to keep the
     /// order. An op among them that had succeeded is repeated with the same outcome, except that a
     /// fill which was stored may answer that it was superseded, which is safe.
-    async fn answers(&self, ops: &[Op]) -> Result<Vec<Value>, StoreError> {
-        let mut answers = self.send(pipeline(ops)).await?;
+    pub(super) async fn answers<'a>(
+        &self,
+        calls: impl ExactSizeIterator<Item = (Call<'a>, bool)> + Clone,
+    ) -> Result<Vec<Value>, StoreError> {
+        // An empty pipeline is no request.
+        if calls.len() == 0 {
+            return Ok(Vec::new());
+        }
+        let pipeline = redis::Pipeline::with_capacity(calls.len());
+        let mut answers = self.send_calls(pipeline, calls.clone()).await?;
         if let Some(first) = answers.iter().position(wire::is_unknown_script) {
             let mut again = redis::pipe();
             for script in SCRIPTS.all() {
                 again.add_command(wire::load(script));
             }
-            for op in &ops[first..] {
-                again.add_command(wire::command(op));
-            }
             answers.truncate(first);
-            answers.extend(self.send(again).await?.drain(Scripts::COUNT..));
+            let more = self.send_calls(again, calls.skip(first)).await?;
+            answers.extend(more.into_iter().skip(Scripts::COUNT));
         }
         Ok(answers)
+    }
+
+    /// Adds the calls to the pipeline and sends it. The answers are those to what it held before and
+    /// to the calls.
+    async fn send_calls<'a>(
+        &self,
+        mut pipeline: redis::Pipeline,
+        calls: impl Iterator<Item = (Call<'a>, bool)>,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut announcements = Vec::new();
+        for (call, announced) in calls {
+            if announced {
+                announcements.push(pipeline.len());
+                pipeline.add_command(wire::asking());
+            }
+            pipeline.add_command(call.command());
+        }
+        let mut answers = send(self.connection.clone(), pipeline).await?;
+        for at in announcements.into_iter().rev() {
+            answers.remove(at);
+        }
+        Ok(answers)
+    }
+
+    /// The server's answer to one command that is about no key.
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let mut connection = self.connection.clone();
+        let answer = connection.send_packed_command(command).await;
+        answer.map_err(unreachable)
     }
 
     /// Whether the server answers in time.
@@ -343,22 +418,10 @@ impl Live {
         matches!(answer, Ok(Ok(answer)) if !matches!(answer, Value::ServerError(_)))
     }
 
-    async fn send(&self, pipeline: redis::Pipeline) -> Result<Vec<Value>, StoreError> {
-        send(self.connection.clone(), pipeline).await
-    }
-
     pub(super) async fn root_now(&self, key: &str) -> Result<Token, StoreError> {
         let command = wire::root(key, &self.run, Some(self.root));
         root(self.connection.clone(), command).await
     }
-}
-
-fn pipeline(ops: &[Op]) -> redis::Pipeline {
-    let mut pipeline = redis::Pipeline::with_capacity(ops.len());
-    for op in ops {
-        pipeline.add_command(wire::command(op));
-    }
-    pipeline
 }
 
 /// Sends a pipeline and receives exactly one answer for each command, errors included.
@@ -383,7 +446,7 @@ async fn root(mut connection: MultiplexedConnection, command: Cmd) -> Result<Tok
     wire::root_name(answer.map_err(unreachable)?)
 }
 
-fn unreachable(error: RedisError) -> StoreError {
+pub(super) fn unreachable(error: RedisError) -> StoreError {
     StoreError::Unreachable(error.to_string())
 }
 

@@ -99,8 +99,37 @@ pub(super) fn load(script: &Script) -> Cmd {
     command
 }
 
+/// What is asked of a server: one command on one key.
+#[derive(Clone, Copy)]
+pub(super) enum Call<'a> {
+    Op(&'a Op),
+    /// The root generation, as [`root`] asks for it.
+    Root {
+        key: &'a str,
+        run: &'a str,
+        known: Option<Token>,
+    },
+}
+
+impl Call<'_> {
+    /// The key that decides which node of a cluster is asked.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Op(op) => op.key().as_str(),
+            Self::Root { key, .. } => key,
+        }
+    }
+
+    pub(super) fn command(&self) -> Cmd {
+        match self {
+            Self::Op(op) => command(op),
+            Self::Root { key, run, known } => root(key, run, *known),
+        }
+    }
+}
+
 /// The command of an operation.
-pub(super) fn command(op: &Op) -> Cmd {
+fn command(op: &Op) -> Cmd {
     match op {
         Op::Read { key, field } => get(key.as_str(), &value_field(*field)),
         Op::Peek { key } => get(key.as_str(), b"g"),
@@ -246,6 +275,66 @@ pub(super) fn reply(op: &Op, answer: Value) -> Result<Reply, StoreError> {
     }
 }
 
+/// A cluster node's answer that another node is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Redirection<'a> {
+    /// Its `host:port`.
+    pub(super) to: &'a str,
+    /// For this once only: the slot is on its way to that node.
+    pub(super) once: bool,
+}
+
+/// Where the node sends us instead of answering, if it does.
+pub(super) fn redirection(answer: &Value) -> Option<Redirection<'_>> {
+    let Value::ServerError(error) = answer else {
+        return None;
+    };
+    let once = match error.code() {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let (_slot, to) = error.details()?.split_once(' ')?;
+    Some(Redirection { to, once })
+}
+
+/// Whether a script came to its end halfway because it had deleted the last field of its key, which is
+/// on its way to another node and can be written only there. Its second run is sent on.
+pub(super) fn is_cut_short(answer: &Value) -> bool {
+    let text = |error: &ServerError| error.details().is_some_and(|text| text.contains(NOT_HERE));
+    matches!(answer, Value::ServerError(error) if text(error))
+}
+
+/// In the error of Redis 7 and 8, and of Valkey.
+const NOT_HERE: &str = "attempted to access a non local key in a cluster node";
+
+/// Whether a cluster node answers that it does not know who owns what, or is no primary any more.
+pub(super) fn is_lost(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error)
+        if matches!(error.code(), "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "MASTERDOWN"))
+}
+
+/// The host and port of the primary that a sentinel names; none if it does not know it.
+pub(super) fn primary(answer: Value) -> Result<Option<(String, u16)>, StoreError> {
+    let parts = match answer {
+        Value::Nil => return Ok(None),
+        Value::Array(parts) => parts,
+        Value::ServerError(error) => return Err(StoreError::Unreachable(error_text(&error))),
+        _ => return Err(unexpected("a sentinel's question")),
+    };
+    let texts = parts.into_iter().map(|part| {
+        let text = String::from_utf8(bytes(part)?.unwrap_or_default());
+        text.map_err(|_| unexpected("a sentinel's question"))
+    });
+    match &texts.collect::<Result<Vec<_>, _>>()?[..] {
+        [host, port] => match port.parse() {
+            Ok(port) => Ok(Some((host.clone(), port))),
+            Err(_) => Err(unexpected("a sentinel's question")),
+        },
+        _ => Err(unexpected("a sentinel's question")),
+    }
+}
+
 /// What an error means: that this server is not fit to answer us, or that one op failed.
 fn refused(error: &ServerError) -> Result<Reply, StoreError> {
     let text = error_text(error);
@@ -299,6 +388,24 @@ pub(super) fn run_id(answer: Value) -> Option<String> {
     };
     let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?;
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Asks who owns which slot of a cluster.
+pub(super) fn slots() -> Cmd {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    command
+}
+
+/// Lets the next command pass at a node to which its slot is on its way.
+pub(super) fn asking() -> Cmd {
+    redis::cmd("ASKING")
+}
+
+/// Names the servers of a cluster in one text that changes with any of them.
+pub(super) fn run_of_all(mut runs: Vec<&str>) -> String {
+    runs.sort_unstable();
+    redis::Script::new(&runs.join(" ")).get_hash().to_owned()
 }
 
 fn bytes(answer: Value) -> Result<Option<Vec<u8>>, StoreError> {
@@ -389,6 +496,46 @@ mod tests {
         assert_eq!(millis(Duration::ZERO), 1);
         assert_eq!(millis(Duration::from_millis(1500)), 1500);
         assert_eq!(millis(Duration::MAX), 946_080_000_000);
+    }
+
+    #[test]
+    fn a_redirection_is_told_from_other_errors() {
+        let error = |line: &[u8]| redis::parse_redis_value(line).unwrap();
+        let moved = error(b"-MOVED 3999 127.0.0.1:6381\r\n");
+        let to = "127.0.0.1:6381";
+        assert_eq!(redirection(&moved), Some(Redirection { to, once: false }));
+        let ask = error(b"-ASK 3999 127.0.0.1:6381\r\n");
+        assert_eq!(redirection(&ask), Some(Redirection { to, once: true }));
+        let lost = error(b"-CLUSTERDOWN The cluster is down\r\n");
+        assert_eq!(redirection(&lost), None);
+        assert!(is_lost(&lost) && !is_lost(&moved));
+        let cut =
+            b"-ERR Script attempted to access a non local key in a cluster node script: 1\r\n";
+        assert!(is_cut_short(&error(cut)) && !is_cut_short(&moved));
+        assert_eq!(redirection(&error(b"-MOVED\r\n")), None);
+    }
+
+    #[test]
+    fn a_primary_is_a_host_and_a_port() {
+        let named = Value::Array(vec![bulk("10.0.0.1"), bulk("6379")]);
+        assert_eq!(primary(named).unwrap(), Some(("10.0.0.1".to_owned(), 6379)));
+        assert_eq!(primary(Value::Nil).unwrap(), None);
+        for wrong in [
+            Value::Okay,
+            Value::Array(vec![]),
+            Value::Array(vec![bulk("10.0.0.1"), bulk("port")]),
+        ] {
+            assert!(primary(wrong.clone()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_all_servers_does_not_depend_on_their_order_and_changes_with_any() {
+        let name = run_of_all(vec!["a", "b"]);
+        assert_eq!(name, run_of_all(vec!["b", "a"]));
+        for other in [vec!["a"], vec!["a", "c"], vec!["a", "b", "c"]] {
+            assert_ne!(name, run_of_all(other));
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::redis_program;
+
 /// A `redis-server` that dies with this value, and its directory with it.
 pub struct Server {
     process: Child,
@@ -102,14 +104,14 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, directory: &PathBuf, options: &[String]) -> Child {
-    Command::new("redis-server")
+    Command::new(redis_program())
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--dir"])
         .arg(directory)
         .args(options)
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server, which `apt-get install redis-server` provides")
+        .expect("the program starts")
 }
 
 /// A port that is free now, and below those that the system gives to outgoing connections.

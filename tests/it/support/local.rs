@@ -19,6 +19,7 @@ const NOBODY: u32 = 65_534;
 pub struct Process {
     kind: Kind,
     port: u16,
+    options: Vec<String>,
     folder: PathBuf,
     child: Mutex<Child>,
 }
@@ -26,13 +27,19 @@ pub struct Process {
 impl Process {
     /// Starts one on this loopback port. Takes as long as making the data folder takes; does not wait for the server.
     pub fn start(kind: Kind, port: u16) -> Result<Self, String> {
+        Self::start_with(kind, port, Vec::new())
+    }
+
+    /// The same, with more options.
+    pub fn start_with(kind: Kind, port: u16, options: Vec<String>) -> Result<Self, String> {
         let program = program(kind)?;
         let folder = keeper::new_folder(&kind.name().to_lowercase());
         prepare(kind, &program, &folder)?;
-        let child = spawn(kind, &program, &folder, port).map_err(|e| e.to_string())?;
+        let child = spawn(kind, &program, &folder, port, &options).map_err(|e| e.to_string())?;
         Ok(Self {
             kind,
             port,
+            options,
             folder,
             child: Mutex::new(child),
         })
@@ -64,8 +71,8 @@ impl Process {
     /// Starts the server that was killed or stopped, on the same port.
     pub fn restart(&self) -> Result<(), String> {
         let program = program(self.kind)?;
-        let child =
-            spawn(self.kind, &program, &self.folder, self.port).map_err(|e| e.to_string())?;
+        let child = spawn(self.kind, &program, &self.folder, self.port, &self.options);
+        let child = child.map_err(|e| e.to_string())?;
         *self.child.lock().unwrap() = child;
         Ok(())
     }
@@ -143,7 +150,24 @@ fn candidates(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// The Redis or Valkey program: that of `TEST_REDIS_PROGRAM`, or the first that is found.
+///
+/// # Panics
+/// If there is none.
+pub fn redis_program() -> PathBuf {
+    program(Kind::Redis).unwrap_or_else(|_| {
+        panic!(
+            "this test starts several servers, or stops its own, and takes the program for it from this \
+             machine, with Docker too: `apt-get install redis-server` provides redis-server, and \
+             TEST_REDIS_PROGRAM names another one"
+        )
+    })
+}
+
 fn program(kind: Kind) -> Result<PathBuf, String> {
+    if let Some(given) = env::var_os(format!("TEST_{}_PROGRAM", kind.name())) {
+        return Ok(given.into());
+    }
     candidates(kind)
         .iter()
         .find_map(|name| find(name))
@@ -253,14 +277,20 @@ fn run(mut command: Command, folder: &Path) -> Result<(), String> {
     Err(format!("the data folder cannot be made ({status}):\n{log}"))
 }
 
-fn spawn(kind: Kind, program: &Path, folder: &Path, port: u16) -> io::Result<Child> {
+fn spawn(
+    kind: Kind,
+    program: &Path,
+    folder: &Path,
+    port: u16,
+    options: &[String],
+) -> io::Result<Child> {
     let signal = match kind {
         // Killed, it would leave its shared memory behind.
         Kind::Postgres => "QUIT",
         Kind::Redis | Kind::Mariadb => "KILL",
     };
     let mut command = keeper::guarded(signal, program, folder);
-    command.args(arguments(kind, folder, port));
+    command.args(arguments(kind, folder, port)).args(options);
     if is_root() {
         match kind {
             Kind::Redis => &mut command,

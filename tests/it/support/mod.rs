@@ -5,13 +5,14 @@
 //!    create databases; each test makes its own and drops it. **The Redis one is flushed before every test**, and
 //!    its tests run one after the other.
 //! 2. Docker, if its engine answers within two seconds. `TEST_REDIS_IMAGE` and the like choose other images.
-//! 3. Server programs of this machine.
+//! 3. Server programs of this machine; `TEST_REDIS_PROGRAM` and the like name others than those on PATH.
 //!
 //! `TEST_SERVERS=docker` or `TEST_SERVERS=local` forces one of the last two. Every test has its own Redis, because
 //! FLUSHALL, CONFIG, client tracking and outages are global; SQL servers are started once per process, and a test
-//! has its own database. Nothing outlives the test process, however it ends: see [`keeper`].
+//! has its own database. Clusters and sentinels are always programs of this machine. Nothing outlives the test process, however it ends: see [`keeper`].
 
 mod docker;
+mod fleet;
 mod keeper;
 mod local;
 pub mod proxy;
@@ -20,15 +21,59 @@ mod servers;
 use std::env;
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
+
+pub use fleet::{Cluster, Sentinel, Watched};
+pub use local::redis_program;
 pub use proxy::Proxy;
 pub use servers::{Database, PostgresServer, RedisServer, Shutdown};
 
 /// A Redis (or Valkey) server for this test alone.
 pub async fn redis() -> RedisServer {
     RedisServer::start().await
+}
+
+/// An empty cluster for this test alone. It is started once, and may not be stopped: for that start one
+/// of your own.
+pub async fn cluster() -> Turn<Cluster> {
+    static CLUSTER: OnceCell<Arc<Mutex<Cluster>>> = OnceCell::const_new();
+    let start = async || Arc::new(Mutex::new(Cluster::start().await));
+    let turn = Turn::at(CLUSTER.get_or_init(start).await).await;
+    turn.flush().await;
+    turn
+}
+
+/// A sentinel with an empty server for this test alone, shared as [`cluster`] is.
+pub async fn sentinel() -> Turn<Watched> {
+    static WATCHED: OnceCell<Arc<Mutex<Watched>>> = OnceCell::const_new();
+    let start = async || Arc::new(Mutex::new(Watched::start().await));
+    let turn = Turn::at(WATCHED.get_or_init(start).await).await;
+    turn.flush().await;
+    turn
+}
+
+/// What tests share, while it is this test's.
+#[derive(Debug)]
+pub struct Turn<T> {
+    guard: OwnedMutexGuard<T>,
+}
+
+impl<T> Turn<T> {
+    async fn at(shared: &Arc<Mutex<T>>) -> Self {
+        let guard = Arc::clone(shared).lock_owned().await;
+        Self { guard }
+    }
+}
+
+impl<T> std::ops::Deref for Turn<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
 }
 
 /// An empty Postgres database for this test alone.

@@ -157,7 +157,7 @@ async fn ping(kind: Kind, url: &str) -> Result<(), String> {
         .unwrap_or_else(|_| Err("no answer".to_owned()))
 }
 
-async fn command(url: &str, words: &[&str]) -> redis::RedisResult<redis::Value> {
+pub(super) async fn command(url: &str, words: &[&str]) -> redis::RedisResult<redis::Value> {
     let mut connection = redis::Client::open(url)?
         .get_multiplexed_async_connection()
         .await?;
