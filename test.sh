@@ -38,6 +38,11 @@ install() {
 }
 apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get "$@" 2>&1; }
 
+# Clusters and sentinels are several servers on ports that they choose themselves: always programs.
+have_fleets() {
+  [ -n "${TEST_REDIS_PROGRAM:-}" ] || has redis-server valkey-server || install redis-server
+}
+
 # The images that the tests ask for, of those servers that no URL names.
 images() {
   [ -n "${TEST_REDIS_URL:-}" ] || echo "${TEST_REDIS_IMAGE:-redis:8.0}"
@@ -91,9 +96,11 @@ case "${TEST_SERVERS:-}" in
   *) die "TEST_SERVERS=$TEST_SERVERS: it is docker or local" ;;
 esac
 export TEST_SERVERS
+have_fleets
 
 case "$TEST_SERVERS" in
-  docker) say "servers from Docker $(engine)" ;;
+  docker) say "servers from Docker $(engine); clusters and sentinels from programs of this machine" ;;
   local) say "servers from programs of this machine" ;;
 esac
-exec cargo test --workspace --all-features "$@"
+# The benchmark is a program; what it compares with would only be built here.
+exec cargo test --workspace --exclude sea-orm-cache-bench --all-features "$@"
