@@ -1,0 +1,171 @@
+//! The first request: what the in-process tier does not answer, and what becomes of the answers.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use super::{Fetch, Fetched, Payload, Request, Stale, State};
+use crate::envelope::Noted;
+use crate::observe::Event;
+use crate::store::{Op, Reply, Token};
+use crate::tier::{Fresh, Tier};
+
+impl<'a, P: Payload> Fetch<'a, P> {
+    /// First request: what the in-process tier does not answer, values and generations.
+    pub(super) async fn look_up(&mut self) {
+        let keys = self.requests.iter().map(|request| &request.key);
+        let generations = &self.shape.dependencies;
+        if self.cache.bypasses(keys.clone().chain(generations)) {
+            self.states = self.requests.iter().map(|_| State::Direct).collect();
+            return self.count_lookups(0);
+        }
+        let tier = self.tier();
+        self.watch = tier.map(|tier| tier.watch(keys, generations));
+        self.states = self.requests.iter().map(|r| held(tier, r)).collect();
+        let open: Vec<usize> = self.missed().map(|(position, _)| position).collect();
+        let l1_hits = self.states.len() - open.len();
+        if !open.is_empty() {
+            self.look_up_in_store(&open).await;
+        }
+        self.count_lookups(l1_hits);
+    }
+
+    pub(super) fn tier(&self) -> Option<&'a Tier> {
+        self.cache.tier().filter(|_| self.shape.bounded)
+    }
+
+    async fn look_up_in_store(&mut self, open: &[usize]) {
+        let batch = self.look_up_ops(open);
+        let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else {
+            return self.load_directly(open.iter().copied());
+        };
+        let mut items = replies.items.into_iter();
+        let values: Vec<Reply> = items.by_ref().take(open.len()).collect();
+        let lives: Vec<Reply> = match self.watch {
+            Some(_) => items.by_ref().take(open.len()).collect(),
+            None => Vec::new(),
+        };
+        let noted = self.note_peeked(replies.root, items);
+        let mut foreign_root = false;
+        for (nth, (position, value)) in open.iter().zip(values).enumerate() {
+            let size = match &value {
+                Reply::Value(Some(bytes)) => bytes.len(),
+                _ => 0,
+            };
+            self.states[*position] = self.judge_reply(*position, value, &noted, &mut foreign_root);
+            if let Some(Reply::Life(Some(life))) = lives.get(nth) {
+                let seal = self.seal(*position);
+                self.hold(*position, seal, *life, size);
+            }
+        }
+        if foreign_root {
+            self.cache.refresh_root().await;
+        }
+    }
+
+    /// Values, how long they will live where they may be held, and the generations that are not known.
+    fn look_up_ops(&self, open: &[usize]) -> Vec<Op> {
+        let key = |position: &usize| self.requests[*position].key.clone();
+        let field = self.shape.field;
+        let reads = open.iter().map(|position| Op::Read {
+            key: key(position),
+            field,
+        });
+        let lives = open.iter().map(|position| Op::Life { key: key(position) });
+        let lives = lives.take(self.watch.as_ref().map_or(0, |_| open.len()));
+        let generations = self.shape.dependencies.iter().enumerate();
+        let peeks = generations
+            .filter(|(nth, _)| self.known(*nth).is_none())
+            .map(|(_, key)| Op::Peek { key: key.clone() });
+        reads.chain(lives).chain(peeks).collect()
+    }
+
+    fn known(&self, generation: usize) -> Option<Token> {
+        self.watch.as_ref()?.known(generation)
+    }
+
+    /// The generations, those that are known and those that the store has answered.
+    fn note_peeked(&self, root: Token, mut answers: impl Iterator<Item = Reply>) -> Noted {
+        let generations = self.shape.dependencies.iter().enumerate();
+        let generations = generations.map(|(nth, key)| {
+            self.known(nth).or_else(|| match answers.next() {
+                Some(Reply::Generation(Some(token))) => {
+                    if let Some(watch) = &self.watch {
+                        watch.learn(nth, key, token);
+                    }
+                    Some(token)
+                }
+                _ => None,
+            })
+        });
+        Noted {
+            root,
+            generations: generations.collect(),
+        }
+    }
+
+    fn seal(&self, position: usize) -> Option<u64> {
+        match &self.states[position] {
+            State::Done(fetched) => fetched.seal,
+            _ => None,
+        }
+    }
+
+    /// Offers an answer to the in-process tier.
+    pub(super) fn hold(&self, position: usize, seal: Option<u64>, life: Duration, encoded: usize) {
+        let (Some(watch), State::Done(fetched)) = (&self.watch, &self.states[position]) else {
+            return;
+        };
+        let Request { asked, id, .. } = &self.requests[position];
+        let present = fetched.value.is_present();
+        let fresh = Fresh {
+            value: fetched.value.hold(),
+            present,
+            seal,
+            life,
+            size: fetched.value.size(encoded),
+        };
+        watch.hold(position, self.needs(present), id.clone(), asked, fresh);
+    }
+
+    fn count_lookups(&self, l1_hits: usize) {
+        let mut absent_hits = 0;
+        let mut hits = 0;
+        for state in &self.states {
+            if let State::Done(fetched) = state {
+                hits += 1;
+                absent_hits += u64::from(!fetched.value.is_present());
+            }
+        }
+        self.cache.emit(&Event::Lookup {
+            entity: self.shape.entity,
+            hits,
+            l1_hits: l1_hits as u64,
+            absent_hits,
+            misses: self.states.len() as u64 - hits,
+        });
+    }
+
+    pub(super) fn missed(&self) -> impl Iterator<Item = (usize, Stale)> {
+        let states = self.states.iter().enumerate();
+        states.filter_map(|(position, state)| match state {
+            State::Missed(stale) => Some((position, *stale)),
+            _ => None,
+        })
+    }
+}
+
+/// What the tier answers.
+fn held<P: Payload>(tier: Option<&Tier>, request: &Request) -> State<P> {
+    let held = tier.and_then(|tier| tier.value(&request.id, &request.asked));
+    let fetched = held.and_then(|held| {
+        let seal = held.seal.map(NonZeroU64::get);
+        let value = P::held(&held)?;
+        Some(Fetched { value, seal })
+    });
+    let outdated =
+        |fetched: &Fetched<P>| request.outdated.is_some() && fetched.seal == request.outdated;
+    match fetched.filter(|fetched| !outdated(fetched)) {
+        Some(fetched) => State::Done(fetched),
+        None => State::Missed(Stale::Nothing),
+    }
+}
