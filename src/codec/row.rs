@@ -158,7 +158,7 @@ fn mismatch(reader: &mut Reader<'_>) -> CodecError {
 }
 
 /// A field of type `T`, for the code that the derive writes: it cannot know whether the type that it
-/// sees by name is [`Direct`]. The functions here are preferred to those of [`ByValue`] where both
+/// sees by name is `Direct`. The functions here are preferred to those of [`ByValue`] where both
 /// exist, and exist only where it is.
 #[derive(Debug)]
 pub struct Field<T>(PhantomData<T>);
