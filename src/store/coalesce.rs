@@ -370,14 +370,13 @@ impl Request {
         let left = line.limit.saturating_sub(self.since.elapsed());
         let (expected, late) = (self.ops.len(), StoreError::Timeout(line.limit));
         let answer = timeout(left, line.run(self.ops)).await;
-        let answer = answer.unwrap_or(Err(late)).and_then(|replies| {
+        let mut answer = answer.unwrap_or(Err(late)).and_then(|replies| {
             if replies.items.len() == expected {
                 return Ok(replies);
             }
             let text = format!("{} replies to {expected} ops", replies.items.len());
             Err(StoreError::Protocol(text))
         });
-        let mut answer = answer;
         let (mut places, mut uses) = (self.places.into_iter(), self.uses);
         for (ops, caller) in self.callers {
             let own = places.by_ref().take(ops);

@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
-pub use fleet::{Cluster, Sentinel, Watched};
+pub use fleet::{Cluster, Node, Sentinel, Watched};
 pub use local::redis_program;
 pub use proxy::Proxy;
 pub use servers::{Database, PostgresServer, RedisServer, Shutdown};
