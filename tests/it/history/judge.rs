@@ -326,8 +326,11 @@ impl<'h> Sweep<'h> {
         self.verdict.after_own_read += u64::from(seen.is_some());
         let outdated = self.row.outdated[place];
         let stale = |moment: Moment| moment.saturating_sub(outdated);
-        self.verdict.stale_at_start = self.verdict.stale_at_start.max(stale(read.start));
-        self.verdict.stale_at_end = self.verdict.stale_at_end.max(stale(read.end));
+        // Of others it is not known which version they are.
+        if matches!(read.answer, Answer::Row { .. }) {
+            self.verdict.stale_at_start = self.verdict.stale_at_start.max(stale(read.start));
+            self.verdict.stale_at_end = self.verdict.stale_at_end.max(stale(read.end));
+        }
         if place >= ceiling {
             return self.violated(read, Fault::FromTheFuture);
         }
