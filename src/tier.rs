@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::{Equivalent, Weighter, sync};
+use quick_cache::{Equivalent, UnitWeighter, Weighter, sync};
 
 use crate::clock::{self, Ticks};
 use crate::envelope::same;
@@ -19,14 +19,16 @@ use crate::key::{Key, KeySpace};
 use crate::observe::L1Stats;
 use crate::store::{Count, Feed, Fingerprint, Mark, Stripe, Token};
 
-/// What an item takes beside the value: the item itself, its place in the cache, the value's `Arc`s.
-const OVERHEAD: usize = size_of::<Id>() + size_of::<Held>() + 96;
+/// What an item takes beside the value, by measurement: its slot in the cache, half of one more (for the
+/// names of items that were evicted lately), its place in the table, room that both keep to grow into, the
+/// counts of the value's `Arc`.
+const OVERHEAD: usize = (size_of::<Id>() + size_of::<Held>() + 32) * 3 / 2 + 208;
 
 /// How many items there is room for at first, by the weight of small rows.
 const EXPECTED_WEIGHT: u64 = 512;
 
 /// This many generations are known at most: three for each entity of each database and tenant.
-const MOST_GENERATIONS: usize = 16_384;
+const MOST_GENERATIONS: u64 = 16_384;
 
 /// The values that are held, and the generations that are known.
 pub(crate) struct Tier {
@@ -148,7 +150,7 @@ impl Tier {
         Self {
             feed,
             held: sync::Cache::with_weighter(items.clamp(64, 1 << 20), max_bytes, Weigh),
-            generations: sync::Cache::new(MOST_GENERATIONS),
+            generations: sync::Cache::with_weighter(64, MOST_GENERATIONS, UnitWeighter),
         }
     }
 
