@@ -123,7 +123,7 @@ impl CacheBuilder {
     }
 
     /// Caches in the Redis or Valkey server that sentinels at these URLs call the primary of this
-    /// name. They are asked again whenever a connection is made.
+    /// name. They are asked again whenever a connection is made, and once a second.
     ///
     /// For a server that asks for credentials or TLS, or another database than 0, `primary` is a URL
     /// with the name in the host's place: `rediss://user:password@mymaster/1`. The sentinels' URLs say

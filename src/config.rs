@@ -10,8 +10,10 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60
 pub enum Consistency {
     /// As fresh as the database, for all writes that go through the library.
     Linearizable,
-    /// At most one second old even under a network partition. Without an in-process tier, the same
-    /// as [`Linearizable`](Self::Linearizable).
+    /// Without an in-process tier ([`l1`](crate::CacheBuilder::l1)), the same as
+    /// [`Linearizable`](Self::Linearizable). With one, at most
+    /// [`max_silence`](crate::CacheBuilder::max_silence) old even under a network partition, and never
+    /// older than this process's own writes.
     #[default]
     Bounded,
     /// Not cached.

@@ -34,12 +34,16 @@ const AT_ONCE: usize = 1;
 /// How many queries may run is the bulkhead's matter.
 const PATIENCE: Duration = Duration::from_millis(5);
 
+/// Past this many gathers those that nobody uses are forgotten: every tenant has some of its own.
+const MOST_GATHERS: usize = 1_024;
+
 /// The keys that one reader wants.
 pub(crate) type Wanted = Arc<Vec<Vec<Value>>>;
 
 /// What a load is a load of.
 pub(crate) struct Load<'a> {
     pub(crate) cache: &'a Cache,
+    pub(crate) gathers: &'a Gathers,
     pub(crate) space: &'a KeySpace,
     pub(crate) entity: &'a str,
     /// The most keys of one query.
@@ -91,28 +95,14 @@ impl Load<'_> {
         Q: Fn(Vec<Wanted>) -> F,
         F: Future<Output = Result<Vec<R>, DbErr>>,
     {
-        self.run_in(self.cache.gathers(), wanted, query).await
-    }
-
-    async fn run_in<R, Q, F>(
-        &self,
-        gathers: &Gathers,
-        wanted: Vec<Vec<Value>>,
-        query: Q,
-    ) -> Result<Vec<R>, DbErr>
-    where
-        R: Send + 'static,
-        Q: Fn(Vec<Wanted>) -> F,
-        F: Future<Output = Result<Vec<R>, DbErr>>,
-    {
         let wanted = Arc::new(wanted);
         // Of many keys there is little to be gained, and they would hold up those of others.
         if wanted.len() > self.most / 10 {
             return self.alone(wanted, query).await;
         }
-        let gather = gathers.of::<R>(self.space);
+        let gather = self.gathers.of::<R>(self.space);
         loop {
-            match gather.turn(&wanted, gathers.patience).await {
+            match gather.turn(&wanted, self.gathers.patience).await {
                 Some(Turn::Lead(place)) => return self.lead(wanted, &gather, place, query).await,
                 Some(Turn::Answered(rows)) => {
                     let (entity, reads) = (self.entity, rows.len() as u64);
@@ -195,6 +185,9 @@ impl Gathers {
         drop(gathers);
         let gather = known.unwrap_or_else(|| {
             let mut gathers = self.all.write().unwrap_or_else(PoisonError::into_inner);
+            if gathers.len() >= MOST_GATHERS {
+                gathers.retain(|_, gather| Arc::strong_count(gather) > 1);
+            }
             let new = || Arc::new(Gather::<R>::new()) as Arc<dyn Any + Send + Sync>;
             Arc::clone(gathers.entry(name).or_insert_with(new))
         });

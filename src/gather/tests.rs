@@ -53,12 +53,13 @@ impl Database {
         let reader = tokio::spawn(async move {
             let load = Load {
                 cache: &database.cache,
+                gathers: &database.gathers,
                 space: &database.space,
                 entity: "city",
                 most: 100,
             };
             let query = |wanted| database.query(wanted);
-            load.run_in(&database.gathers, wanted, query).await
+            load.run(wanted, query).await
         });
         yield_now().await;
         reader
@@ -242,4 +243,16 @@ async fn a_query_has_no_more_keys_than_it_may_and_many_keys_go_alone() {
         .collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [50, 100]);
+}
+
+#[tokio::test]
+async fn gathers_that_nobody_uses_are_forgotten() {
+    let gathers = Gathers::default();
+    let space = |tenant: usize| KeySpace::new("soc", &tenant.to_string());
+    let used = gathers.of::<i64>(&space(0));
+    for tenant in 1..3 * MOST_GATHERS {
+        gathers.of::<i64>(&space(tenant));
+    }
+    assert!(gathers.all.read().unwrap().len() <= MOST_GATHERS);
+    assert!(Arc::ptr_eq(&used, &gathers.of::<i64>(&space(0))));
 }

@@ -28,8 +28,9 @@ pub type Rows<M> = Arc<[Arc<M>]>;
 /// it is for code that is generic over entities.
 ///
 /// # Consistency
-/// Every read is as fresh as the database for all writes that go through the library. Reads inside
-/// a transaction never use the cache.
+/// Every read is as fresh as the database for all writes that go through the library; with an
+/// in-process tier, as fresh as its [`Consistency`] says. Reads inside a transaction never use the
+/// cache.
 ///
 /// A cached row is shared and may be replaced at any moment: to change a row, read it afresh in a
 /// transaction (`Entity::find_by_id(id).lock_exclusive().one(&txn)`), change that, and save.

@@ -316,6 +316,7 @@ async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
 ) -> Result<Vec<Row<E>>, DbErr> {
     let load = Load {
         cache: &site.cache,
+        gathers: site.cache.gathers(),
         space: &site.space,
         entity: &E::cached_meta().name,
         most: keys_per_query::<E>(),

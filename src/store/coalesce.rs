@@ -147,7 +147,7 @@ fn goes_alone(batch: &[Op]) -> bool {
         _ => 0,
     };
     batch.len() > LONGEST_BATCH
-        || batch.iter().any(|op| op.is_fence() || op.is_settle())
+        || batch.iter().any(Op::invalidates)
         || batch.iter().map(bytes).sum::<usize>() > HEAVIEST_BATCH
 }
 

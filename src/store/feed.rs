@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+#[cfg(any(feature = "redis", test))]
 use super::Token;
 use crate::clock::{self, Ticks};
 use crate::key::Key;
@@ -54,6 +55,7 @@ pub struct Feed {
     alive_until: AtomicU64,
     max_silence: Option<Duration>,
     /// When each connection was last known to be heard.
+    #[cfg(any(feature = "redis", test))]
     connections: Mutex<HashMap<Token, Ticks>>,
     /// How many wait for a change: while nobody does, a change takes no lock.
     waiting: AtomicUsize,
@@ -61,11 +63,6 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The feed of a server that tells of changes. It is dead until it has a connection.
-    pub(crate) fn new(max_silence: Duration) -> Self {
-        Self::with(Some(max_silence), 0)
-    }
-
     /// The feed of a store in this process that nobody else can change: it is never silent.
     pub(crate) fn of_own_store() -> Self {
         Self::with(None, u64::MAX)
@@ -78,16 +75,11 @@ impl Feed {
             hasher: RandomState::new(),
             alive_until: AtomicU64::new(alive_until),
             max_silence,
+            #[cfg(any(feature = "redis", test))]
             connections: Mutex::default(),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
         }
-    }
-
-    /// After how long without an answer it counts as dead; `None` if it cannot die.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
-    pub(crate) fn max_silence(&self) -> Option<Duration> {
-        self.max_silence
     }
 
     /// Whether what stands may be answered at this moment.
@@ -130,62 +122,12 @@ impl Feed {
         self.all().and(counts) == mark
     }
 
-    /// A key was changed.
-    pub(crate) fn changed(&self, key: &[u8]) {
-        let stripe = self.stripe_of(key);
+    fn stripe_changed(&self, stripe: Stripe) {
         self.counter(stripe).fetch_add(1, Ordering::AcqRel);
-        self.wake(stripe);
-    }
-
-    /// All keys may have been changed.
-    pub(crate) fn all_changed(&self) {
-        self.all.fetch_add(1, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            let all: Vec<_> = self.waiters().values().cloned().collect();
-            all.iter().for_each(|waiter| waiter.notify_waiters());
+        if self.has_waiters() {
+            let waiter = self.waiters().get(&stripe.0).cloned();
+            waiter.iter().for_each(|waiter| waiter.notify_waiters());
         }
-    }
-
-    /// A connection tells of what is read through it from now on; `sent` is when it was last asked.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
-    pub(crate) fn connected(&self, connection: Token, sent: Ticks) {
-        let mut connections = held(&self.connections);
-        connections.insert(connection, sent);
-        self.measure(&connections);
-    }
-
-    /// A connection has answered what was sent at `sent`, and so has delivered all that it had to tell
-    /// before that.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
-    pub(crate) fn heard(&self, connection: Token, sent: Ticks) {
-        let mut connections = held(&self.connections);
-        if let Some(last) = connections.get_mut(&connection) {
-            *last = sent;
-            self.measure(&connections);
-        }
-    }
-
-    /// A connection is gone: nobody tells of what was read through it.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
-    pub(crate) fn lost(&self, connection: Token) {
-        let mut connections = held(&self.connections);
-        let known = connections.remove(&connection).is_some();
-        self.measure(&connections);
-        drop(connections);
-        if known {
-            self.all_changed();
-        }
-    }
-
-    /// The feed is as alive as its most silent connection.
-    fn measure(&self, connections: &HashMap<Token, Ticks>) {
-        let Some(max_silence) = self.max_silence else {
-            return;
-        };
-        let oldest = connections.values().min();
-        let until = oldest.map_or(0, |oldest| oldest.after(max_silence).0);
-        self.alive_until.store(until, Ordering::Release);
     }
 
     /// Takes the keys for changed as soon as the answer is dropped: a request of this process that changes
@@ -213,26 +155,89 @@ impl Feed {
         for change in &mut changes {
             change.as_mut().enable();
         }
-        // What moved before the waiters were in place woke nobody. With the barrier in `wake`: either
-        // it is seen here, or we are seen there.
+        // What moved before the waiters were in place woke nobody. With the barrier in `has_waiters`:
+        // either it is seen here, or we are seen there.
         fence(Ordering::SeqCst);
         if self.stands(stripes, mark) {
             futures_util::future::select_all(changes).await;
         }
     }
 
-    fn wake(&self, stripe: Stripe) {
+    /// To be asked after the count has moved.
+    fn has_waiters(&self) -> bool {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            let waiter = self.waiters().get(&stripe.0).cloned();
-            if let Some(waiter) = waiter {
-                waiter.notify_waiters();
-            }
-        }
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn waiters(&self) -> MutexGuard<'_, HashMap<u16, Arc<Notify>>> {
         held(&self.waiters)
+    }
+}
+
+/// What a server that tells of changes tells.
+#[cfg(any(feature = "redis", test))]
+impl Feed {
+    /// The feed of a server that tells of changes. It is dead until it has a connection.
+    pub(crate) fn new(max_silence: Duration) -> Self {
+        Self::with(Some(max_silence), 0)
+    }
+
+    /// After how long without an answer it counts as dead; `None` if it cannot die.
+    #[cfg(feature = "redis")]
+    pub(crate) fn max_silence(&self) -> Option<Duration> {
+        self.max_silence
+    }
+
+    /// A key was changed by somebody else.
+    pub(crate) fn changed(&self, key: &[u8]) {
+        self.stripe_changed(self.stripe_of(key));
+    }
+
+    /// All keys may have been changed.
+    pub(crate) fn all_changed(&self) {
+        self.all.fetch_add(1, Ordering::AcqRel);
+        if self.has_waiters() {
+            let all: Vec<_> = self.waiters().values().cloned().collect();
+            all.iter().for_each(|waiter| waiter.notify_waiters());
+        }
+    }
+
+    /// A connection tells of what is read through it from now on; `sent` is when it was last asked.
+    pub(crate) fn connected(&self, connection: Token, sent: Ticks) {
+        let mut connections = held(&self.connections);
+        connections.insert(connection, sent);
+        self.measure(&connections);
+    }
+
+    /// A connection has answered what was sent at `sent`, and so has delivered all that it had to tell
+    /// before that.
+    pub(crate) fn heard(&self, connection: Token, sent: Ticks) {
+        let mut connections = held(&self.connections);
+        if let Some(last) = connections.get_mut(&connection) {
+            *last = sent;
+            self.measure(&connections);
+        }
+    }
+
+    /// A connection is gone: nobody tells of what was read through it.
+    pub(crate) fn lost(&self, connection: Token) {
+        let mut connections = held(&self.connections);
+        let known = connections.remove(&connection).is_some();
+        self.measure(&connections);
+        drop(connections);
+        if known {
+            self.all_changed();
+        }
+    }
+
+    /// The feed is as alive as its most silent connection.
+    fn measure(&self, connections: &HashMap<Token, Ticks>) {
+        let Some(max_silence) = self.max_silence else {
+            return;
+        };
+        let oldest = connections.values().min();
+        let until = oldest.map_or(0, |oldest| oldest.after(max_silence).0);
+        self.alive_until.store(until, Ordering::Release);
     }
 }
 
@@ -255,8 +260,7 @@ pub(crate) struct OwnChange {
 impl Drop for OwnChange {
     fn drop(&mut self) {
         for stripe in &self.stripes {
-            self.feed.counter(*stripe).fetch_add(1, Ordering::AcqRel);
-            self.feed.wake(*stripe);
+            self.feed.stripe_changed(*stripe);
         }
     }
 }

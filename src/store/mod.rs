@@ -22,7 +22,9 @@ mod redis;
 pub(crate) use breaker::{Breaker, Turned};
 pub use coalesce::Coalesced;
 pub use feed::Feed;
-pub(crate) use feed::{Count, Mark, OwnChange, Stripe};
+#[cfg(feature = "redis")]
+pub(crate) use feed::OwnChange;
+pub(crate) use feed::{Count, Mark, Stripe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};

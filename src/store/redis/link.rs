@@ -183,11 +183,7 @@ impl Link {
         setup.cmd("INFO").arg("server");
         if self.feed.is_some() {
             // Not of our own changes: what they cost the tier is not left to the server to say.
-            setup.add_command(
-                redis::cmd("CLIENT")
-                    .arg(&["TRACKING", "ON", "NOLOOP"])
-                    .clone(),
-            );
+            setup.cmd("CLIENT").arg(&["TRACKING", "ON", "NOLOOP"]);
         }
         for script in SCRIPTS.all() {
             setup.add_command(wire::load(script));
@@ -257,14 +253,13 @@ impl Link {
 
     /// Takes over the root generation that was found over the connection.
     pub(super) fn adopt(&self, id: Token, root: Token) {
-        if let State::Live(live) = &mut *self.state()
-            && live.id == id
-            && live.root != root
-        {
-            live.root = root;
-            if let Some(feed) = &self.feed {
-                feed.all_changed();
-            }
+        let changed = match &mut *self.state() {
+            State::Live(live) if live.id == id => std::mem::replace(&mut live.root, root) != root,
+            _ => false,
+        };
+        // Outside of the lock: it wakes those who wait.
+        if let (true, Some(feed)) = (changed, &self.feed) {
+            feed.all_changed();
         }
     }
 
