@@ -40,7 +40,9 @@ pub async fn redis() -> RedisServer {
 /// of your own.
 pub async fn cluster() -> Turn<Cluster> {
     static CLUSTER: OnceCell<Arc<Mutex<Cluster>>> = OnceCell::const_new();
-    let start = async || Arc::new(Mutex::new(Cluster::start().await));
+    // A busy machine may leave a server without time for seconds: nobody is to take over from it.
+    let patient = ["--cluster-node-timeout", "60000"];
+    let start = async || Arc::new(Mutex::new(Cluster::start_with(&patient).await));
     let turn = Turn::at(CLUSTER.get_or_init(start).await).await;
     turn.flush().await;
     turn
