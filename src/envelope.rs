@@ -47,17 +47,6 @@ const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 const COMPRESSED: u8 = 3;
 
-/// Names a list of dependencies: values that were stored with other ones are not comparable.
-pub(crate) fn dependencies_id(keys: &[Key]) -> u64 {
-    let mut text = Vec::new();
-    for key in keys {
-        text.extend_from_slice(key.as_str().as_bytes());
-        text.push(0);
-    }
-    // The low half of a 128-bit hash.
-    crate::codec::stable_hash128(&text) as u64
-}
-
 /// Names the dependencies of the value under `key`, whose list is named `dependencies`: a value that
 /// somebody moved to another key is not that key's.
 pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sea_orm::DbErr;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Noted, dependencies_id, place_id, seal};
+use crate::envelope::{Noted, place_id, seal};
 use crate::flight::{Landed, Lease};
 use crate::key::Key;
 use crate::observe::Event;
@@ -56,7 +57,9 @@ pub(crate) struct Shape<'a> {
     pub(crate) entity: &'a str,
     pub(crate) field: Fingerprint,
     /// The generations to depend on; a present value needs only the first `present_needs`.
-    pub(crate) dependencies: Vec<Key>,
+    pub(crate) dependencies: &'a [Key],
+    /// As in [`Dependencies`](crate::key::Dependencies).
+    pub(crate) dependencies_id: u64,
     pub(crate) present_needs: usize,
     pub(crate) policy: &'a EntityPolicy,
     /// Whether the in-process tier may answer.
@@ -124,43 +127,34 @@ impl Cache {
     pub(crate) async fn fetch<P, L, F>(
         &self,
         shape: &Shape<'_>,
-        requests: Vec<Request>,
+        requests: Few<Request>,
         load: L,
-    ) -> Result<Vec<Fetched<P>>, DbErr>
+    ) -> Result<Few<Fetched<P>>, DbErr>
     where
         P: Payload,
         L: Fn(Vec<usize>) -> F + Sync,
         F: Future<Output = Result<Vec<P>, DbErr>> + Send,
     {
-        let id = dependencies_id(&shape.dependencies);
         let mut fetch = Fetch {
             cache: self,
             shape,
-            id,
-            states: Vec::new(),
+            states: SmallVec::new(),
             leases: HashMap::new(),
             requests,
             watch: None,
             asked_at: None,
         };
         fetch.look_up().await;
-        let give_up = Instant::now() + self.settings().lease_ttl * 2;
-        let mut pause = FIRST_POLL;
-        loop {
-            let busy = fetch.acquire().await;
-            fetch.load_and_fill(&load).await?;
-            if busy.is_empty() {
-                return Ok(fetch.finish());
-            }
-            if Instant::now() >= give_up {
-                fetch.load_directly(busy.iter().map(|(position, ..)| *position));
-                continue;
-            }
-            fetch.join(busy, pause).await;
-            pause = (pause * 2).min(LONGEST_POLL);
+        if fetch.is_open() {
+            // In a box of its own: a hit does not carry about what only a miss needs.
+            Box::pin(fetch.fill_up(load)).await?;
         }
+        Ok(fetch.finish())
     }
 }
+
+/// Most often one.
+pub(crate) type Few<T> = SmallVec<[T; 1]>;
 
 /// How long a reader that met another process's lease waits before it asks again.
 const FIRST_POLL: Duration = Duration::from_millis(2);
@@ -170,9 +164,8 @@ const LONGEST_POLL: Duration = Duration::from_millis(50);
 struct Fetch<'a, P> {
     cache: &'a Cache,
     shape: &'a Shape<'a>,
-    id: u64,
-    requests: Vec<Request>,
-    states: Vec<State<P>>,
+    requests: Few<Request>,
+    states: Few<State<P>>,
     /// What the in-process tier needs to know to hold what comes of it.
     watch: Option<Watch<'a>>,
     /// The same, as it was when leases were last asked for.
@@ -185,6 +178,35 @@ struct Fetch<'a, P> {
 type Busy = (usize, Token, Arc<Noted>);
 
 impl<'a, P: Payload> Fetch<'a, P> {
+    /// Whether anything is left to be asked for.
+    fn is_open(&self) -> bool {
+        let done = |state: &State<P>| matches!(state, State::Done(_));
+        !self.states.iter().all(done)
+    }
+
+    /// Loads what the look-up has not answered, and fills it.
+    async fn fill_up<L, F>(&mut self, load: L) -> Result<(), DbErr>
+    where
+        L: Fn(Vec<usize>) -> F + Sync,
+        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+    {
+        let give_up = Instant::now() + self.cache.settings().lease_ttl * 2;
+        let mut pause = FIRST_POLL;
+        loop {
+            let busy = self.acquire().await;
+            self.load_and_fill(&load).await?;
+            if busy.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= give_up {
+                self.load_directly(busy.iter().map(|(position, ..)| *position));
+                continue;
+            }
+            self.join(busy, pause).await;
+            pause = (pause * 2).min(LONGEST_POLL);
+        }
+    }
+
     /// Second request: notes the generations and asks for a lease on every missed key. Answers
     /// those that somebody else is loading.
     async fn acquire(&mut self) -> Vec<Busy> {
@@ -433,7 +455,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return None;
         }
         let request = &self.requests[position];
-        let id = place_id(self.id, &request.key);
+        let id = place_id(self.shape.dependencies_id, &request.key);
         let packing = self.cache.settings().packing();
         let bytes = seal(token, noted, id, &request.asked, present, &payload, packing);
         let most = packing.most;
@@ -544,10 +566,10 @@ impl<'a, P: Payload> Fetch<'a, P> {
         true
     }
 
-    fn finish(self) -> Vec<Fetched<P>> {
+    fn finish(self) -> Few<Fetched<P>> {
         let done = self.states.into_iter().filter_map(|state| match state {
             State::Done(fetched) => Some(fetched),
-            // `acquire` and `load_and_fill` leave no other state when nothing is busy.
+            // `fill_up` leaves no other state.
             _ => None,
         });
         done.collect()

@@ -4,9 +4,10 @@
 //! `soc:main:city:pk:362`. Everything that comes from a user is percent-escaped, so no value can
 //! imitate another key, a hash tag or a pattern.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use sea_orm::DbBackend;
 use sea_orm::prelude::{Decimal, Uuid};
@@ -26,6 +27,19 @@ impl Key {
 impl From<String> for Key {
     fn from(text: String) -> Self {
         Self(text.into())
+    }
+}
+
+impl Key {
+    /// The key of these texts, one after another. Every read makes some: no allocation but the key's own.
+    fn of(write: impl FnOnce(&mut String)) -> Self {
+        thread_local!(static TEXT: Cell<String> = const { Cell::new(String::new()) });
+        let mut text = TEXT.take();
+        text.clear();
+        write(&mut text);
+        let key = Self(text.as_str().into());
+        TEXT.set(text);
+        key
     }
 }
 
@@ -52,6 +66,16 @@ pub enum Generation {
     List,
 }
 
+impl Generation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Index => "index",
+            Self::List => "list",
+        }
+    }
+}
+
 /// The part of all keys that one database (and tenant) on one cache has for itself.
 #[derive(Clone, Debug)]
 pub struct KeySpace(Arc<Space>);
@@ -60,6 +84,71 @@ pub struct KeySpace(Arc<Space>);
 struct Space {
     text: String,
     hash: u64,
+    /// By the number of the entity.
+    entities: RwLock<Vec<Option<Arc<EntityKeys>>>>,
+}
+
+/// What the keys of one entity in one space have in common, made once.
+#[derive(Debug)]
+pub(crate) struct EntityKeys {
+    /// What they all begin with.
+    stem: String,
+    rows: OnceLock<Dependencies>,
+    index: OnceLock<Dependencies>,
+}
+
+/// Generations that a value depends on.
+#[derive(Debug)]
+pub(crate) struct Dependencies {
+    pub(crate) keys: Vec<Key>,
+    /// Names the list: values that were stored with other ones are not comparable.
+    pub(crate) id: u64,
+}
+
+impl Dependencies {
+    pub(crate) fn new(keys: Vec<Key>) -> Self {
+        let mut text = Vec::new();
+        for key in &keys {
+            text.extend_from_slice(key.as_str().as_bytes());
+            text.push(0);
+        }
+        // The low half of a 128-bit hash.
+        let id = crate::codec::stable_hash128(&text) as u64;
+        Self { keys, id }
+    }
+}
+
+impl EntityKeys {
+    /// The key of a row.
+    pub(crate) fn row(&self, pk: &KeyPart) -> Key {
+        self.key(&[":pk:", &pk.0])
+    }
+
+    /// What a row depends on; the first one alone if there is such a row. "No such row" depends on
+    /// `list`, because an INSERT whose key the database makes names no row.
+    pub(crate) fn of_rows(&self) -> &Dependencies {
+        let generations = [Generation::Rows, Generation::List];
+        self.rows.get_or_init(|| self.dependencies(generations))
+    }
+
+    /// What an index entry depends on. It names rows by value: writes whose values are not known count,
+    /// and those whose rows are not known.
+    pub(crate) fn of_index(&self) -> &Dependencies {
+        let generations = [Generation::Rows, Generation::Index];
+        self.index.get_or_init(|| self.dependencies(generations))
+    }
+
+    fn dependencies(&self, generations: [Generation; 2]) -> Dependencies {
+        let key = |generation: Generation| self.key(&[":gen:", generation.name()]);
+        Dependencies::new(generations.map(key).into())
+    }
+
+    fn key(&self, rest: &[&str]) -> Key {
+        Key::of(|text| {
+            text.push_str(&self.stem);
+            rest.iter().for_each(|part| text.push_str(part));
+        })
+    }
 }
 
 impl PartialEq for KeySpace {
@@ -91,7 +180,36 @@ impl KeySpace {
     fn of(text: String) -> Self {
         // The low half of a 128-bit hash.
         let hash = crate::codec::stable_hash128(text.as_bytes()) as u64;
-        Self(Arc::new(Space { text, hash }))
+        let entities = RwLock::default();
+        Self(Arc::new(Space {
+            text,
+            hash,
+            entities,
+        }))
+    }
+
+    /// What the keys of the entity with this number and name have in common.
+    pub(crate) fn entity(&self, number: u32, name: &str) -> Arc<EntityKeys> {
+        let number = number as usize;
+        let entities = self.0.entities.read();
+        let entities = entities.unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some(keys)) = entities.get(number) {
+            return Arc::clone(keys);
+        }
+        drop(entities);
+        let entities = self.0.entities.write();
+        let mut entities = entities.unwrap_or_else(PoisonError::into_inner);
+        if entities.len() <= number {
+            entities.resize(number + 1, None);
+        }
+        let new = || {
+            Arc::new(EntityKeys {
+                stem: format!("{}:{}", self.0.text, escape(name)),
+                rows: OnceLock::new(),
+                index: OnceLock::new(),
+            })
+        };
+        Arc::clone(entities[number].get_or_insert_with(new))
     }
 
     /// The key of a row.
@@ -111,30 +229,23 @@ impl KeySpace {
 
     /// The key of one of an entity's generations.
     pub fn generation(&self, entity: &str, generation: Generation) -> Key {
-        let name = match generation {
-            Generation::Rows => "rows",
-            Generation::Index => "index",
-            Generation::List => "list",
-        };
-        self.key(entity, &[":gen:", name])
+        self.key(entity, &[":gen:", generation.name()])
     }
 
-    /// Every read makes some of these: one buffer, and no formatting.
     fn key(&self, entity: &str, rest: &[&str]) -> Key {
-        let length = rest.iter().map(|part| part.len()).sum::<usize>();
-        let mut key = String::with_capacity(self.0.text.len() + 1 + 3 * entity.len() + length);
-        key.push_str(&self.0.text);
-        key.push(':');
-        escape_into(&mut key, entity);
-        rest.iter().for_each(|part| key.push_str(part));
-        key.into()
+        Key::of(|text| {
+            text.push_str(&self.0.text);
+            text.push(':');
+            escape_into(text, entity);
+            rest.iter().for_each(|part| text.push_str(part));
+        })
     }
 }
 
 /// A primary key or index value in canonical text: equal for all values that the database may call
 /// equal.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyPart(Box<str>);
+pub struct KeyPart(String);
 
 impl fmt::Debug for KeyPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,6 +305,17 @@ impl ColumnKind {
         }
     }
 
+    /// Appends the canonical text of `value`, escaped.
+    fn write(self, value: &Value, backend: DbBackend, out: &mut String) -> Option<()> {
+        match (self, value) {
+            // By far the most: without a text of its own. Writing to a String does not fail.
+            (Self::Integer, Value::BigInt(Some(n))) => write!(out, "{n}").ok()?,
+            (Self::Integer, Value::Int(Some(n))) => write!(out, "{n}").ok()?,
+            _ => escape_into(out, &self.canonical(value, backend)?),
+        }
+        Some(())
+    }
+
     /// The canonical text of `value`, not yet escaped.
     fn canonical(self, value: &Value, backend: DbBackend) -> Option<String> {
         match self {
@@ -233,19 +355,19 @@ impl KeyPart {
         backend: DbBackend,
     ) -> Option<Self> {
         let mut values = values.into_iter();
-        let mut out = String::new();
+        let mut out = String::with_capacity(24);
         let mut count = 0;
         for kind in kinds {
             if count > 0 {
                 out.push(',');
             }
-            escape_into(&mut out, &kind.canonical(values.next()?, backend)?);
+            kind.write(values.next()?, backend, &mut out)?;
             if out.len() > LONGEST_PART {
                 return None;
             }
             count += 1;
         }
-        (count > 0 && values.next().is_none()).then(|| Self(out.into()))
+        (count > 0 && values.next().is_none()).then_some(Self(out))
     }
 
     /// The canonical text, as it is in keys.

@@ -44,7 +44,7 @@ impl<P: Payload> Fetch<'_, P> {
             return stale;
         }
         let needs = self.needs(envelope.present);
-        let id = place_id(self.id, &request.key);
+        let id = place_id(self.shape.dependencies_id, &request.key);
         if !envelope.is_valid(noted, id, needs, &request.asked) {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;

@@ -13,7 +13,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// First request: what the in-process tier does not answer, values and generations.
     pub(super) async fn look_up(&mut self) {
         let keys = self.requests.iter().map(|request| &request.key);
-        let generations = &self.shape.dependencies;
+        let generations = self.shape.dependencies;
         if self.cache.bypasses(keys.clone().chain(generations)) {
             self.states = self.requests.iter().map(|_| State::Direct).collect();
             return self.count_lookups(0);
@@ -21,62 +21,75 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let tier = self.tier();
         self.watch = tier.map(|tier| tier.watch(keys, generations));
         self.states = self.requests.iter().map(|r| held(tier, r)).collect();
-        let open: Vec<usize> = self.missed().map(|(position, _)| position).collect();
-        let l1_hits = self.states.len() - open.len();
-        if !open.is_empty() {
-            self.look_up_in_store(&open).await;
+        let open = self.missed().count();
+        if open > 0 {
+            self.look_up_in_store(open).await;
         }
-        self.count_lookups(l1_hits);
+        self.count_lookups(self.states.len() - open);
     }
 
     pub(super) fn tier(&self) -> Option<&'a Tier> {
         self.cache.tier().filter(|_| self.shape.bounded)
     }
 
-    async fn look_up_in_store(&mut self, open: &[usize]) {
+    /// Asks the store for all that is missed.
+    async fn look_up_in_store(&mut self, open: usize) {
         let batch = self.look_up_ops(open);
         let Ok(replies) = self.cache.run(Some(self.shape.entity), batch).await else {
-            return self.load_directly(open.iter().copied());
+            return self.give_up_missed();
         };
-        let mut items = replies.items.into_iter();
-        let values: Vec<Reply> = items.by_ref().take(open.len()).collect();
-        let lives: Vec<Reply> = match self.watch {
-            Some(_) => items.by_ref().take(open.len()).collect(),
-            None => Vec::new(),
-        };
-        let noted = self.note_peeked(replies.root, items);
-        let mut foreign_root = false;
-        for (nth, (position, value)) in open.iter().zip(values).enumerate() {
+        let (root, mut values) = (replies.root, replies.items);
+        let lives = open * usize::from(self.watch.is_some());
+        let noted = self.note_peeked(root, &values[open + lives..]);
+        let (mut nth, mut foreign_root) = (0, false);
+        for position in 0..self.states.len() {
+            if !matches!(self.states[position], State::Missed(_)) {
+                continue;
+            }
+            let value = std::mem::replace(&mut values[nth], Reply::Done);
             let size = match &value {
                 Reply::Value(Some(bytes)) => bytes.len(),
                 _ => 0,
             };
-            self.states[*position] = self.judge_reply(*position, value, &noted, &mut foreign_root);
-            if let Some(Reply::Life(Some(life))) = lives.get(nth) {
-                let seal = self.seal(*position);
-                self.hold(*position, seal, *life, size);
+            self.states[position] = self.judge_reply(position, value, &noted, &mut foreign_root);
+            if let Some(Reply::Life(Some(life))) = values.get(open + nth) {
+                self.hold(position, self.seal(position), *life, size);
             }
+            nth += 1;
         }
         if foreign_root {
             self.cache.refresh_root().await;
         }
     }
 
+    fn give_up_missed(&mut self) {
+        for state in &mut self.states {
+            if matches!(state, State::Missed(_)) {
+                *state = State::Direct;
+            }
+        }
+    }
+
     /// Values, how long they will live where they may be held, and the generations that are not known.
-    fn look_up_ops(&self, open: &[usize]) -> Vec<Op> {
-        let key = |position: &usize| self.requests[*position].key.clone();
+    fn look_up_ops(&self, open: usize) -> Vec<Op> {
+        let mut batch = Vec::with_capacity(2 * open + self.shape.dependencies.len());
         let field = self.shape.field;
-        let reads = open.iter().map(|position| Op::Read {
-            key: key(position),
-            field,
-        });
-        let lives = open.iter().map(|position| Op::Life { key: key(position) });
-        let lives = lives.take(self.watch.as_ref().map_or(0, |_| open.len()));
-        let generations = self.shape.dependencies.iter().enumerate();
-        let peeks = generations
-            .filter(|(nth, _)| self.known(*nth).is_none())
-            .map(|(_, key)| Op::Peek { key: key.clone() });
-        reads.chain(lives).chain(peeks).collect()
+        for (position, _) in self.missed() {
+            let key = self.requests[position].key.clone();
+            batch.push(Op::Read { key, field });
+        }
+        if self.watch.is_some() {
+            for (position, _) in self.missed() {
+                let key = self.requests[position].key.clone();
+                batch.push(Op::Life { key });
+            }
+        }
+        for (nth, key) in self.shape.dependencies.iter().enumerate() {
+            if self.known(nth).is_none() {
+                batch.push(Op::Peek { key: key.clone() });
+            }
+        }
+        batch
     }
 
     fn known(&self, generation: usize) -> Option<Token> {
@@ -84,15 +97,16 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     /// The generations, those that are known and those that the store has answered.
-    fn note_peeked(&self, root: Token, mut answers: impl Iterator<Item = Reply>) -> Noted {
+    fn note_peeked(&self, root: Token, answers: &[Reply]) -> Noted {
+        let mut answers = answers.iter();
         let generations = self.shape.dependencies.iter().enumerate();
         let generations = generations.map(|(nth, key)| {
             self.known(nth).or_else(|| match answers.next() {
                 Some(Reply::Generation(Some(token))) => {
                     if let Some(watch) = &self.watch {
-                        watch.learn(nth, key, token);
+                        watch.learn(nth, key, *token);
                     }
-                    Some(token)
+                    Some(*token)
                 }
                 _ => None,
             })

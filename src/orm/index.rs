@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::sea_query::Value;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, Iterable, ModelTrait, QueryFilter};
+use smallvec::smallvec;
 
 use super::entity::{CachedEntity, reading_site};
 use super::meta::EntityMeta;
@@ -14,7 +15,7 @@ use super::rows::{asked, count_unkeyed, in_key_order, pk_of, rows_at};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::fill::{Fetched, Payload, Request, Shape};
-use crate::key::{Generation, KeyPart};
+use crate::key::{EntityKeys, KeyPart};
 use crate::tier::Id;
 
 /// An index entry: the primary keys of the rows that carried the value when it was filled.
@@ -152,10 +153,11 @@ impl<E: CachedEntity> IndexLookup<E> {
         db: &C,
     ) -> Result<Result<Vec<Arc<E::Model>>, u64>, DbErr> {
         let loaded: Mutex<Option<Vec<Arc<E::Model>>>> = Mutex::new(None);
-        let shape = self.shape(site);
+        let keys = site.space.entity(self.meta.id, &self.meta.name);
+        let shape = self.shape(site, &keys);
         let fetched = site
             .cache
-            .fetch(&shape, vec![request], |_| async {
+            .fetch(&shape, smallvec![request], |_| async {
                 let _place = site.cache.begin_load(&self.meta.name).await?;
                 let rows = self.load(db).await?;
                 let keys = Keys {
@@ -206,15 +208,14 @@ impl<E: CachedEntity> IndexLookup<E> {
             .all(|(column, value)| row.get(*column) == *value)
     }
 
-    /// Index entries name rows by value, so they depend on writes whose values are not known, and on
-    /// those whose rows are not known.
-    fn shape(&self, site: &Site) -> Shape<'static> {
-        let generation = |generation| site.space.generation(&self.meta.name, generation);
+    fn shape<'k>(&self, site: &Site, keys: &'k EntityKeys) -> Shape<'k> {
+        let dependencies = keys.of_index();
         Shape {
             entity: &self.meta.name,
             field: self.meta.fingerprint,
-            dependencies: vec![generation(Generation::Rows), generation(Generation::Index)],
-            present_needs: 2,
+            dependencies: &dependencies.keys,
+            dependencies_id: dependencies.id,
+            present_needs: dependencies.keys.len(),
             policy: &self.meta.policy,
             bounded: site.is_bounded(self.meta),
         }

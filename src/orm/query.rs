@@ -9,6 +9,7 @@ use sea_orm::{
     ConnectionTrait, DbErr, EntityTrait, IdenStatic, Identity, Iterable, ModelTrait,
     PaginatorTrait, QuerySelect, QueryTrait, Related, Select, Statement,
 };
+use smallvec::smallvec;
 
 use super::effects::reads;
 use super::entity::{CachedEntity, Rows, reading_site};
@@ -18,7 +19,7 @@ use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
 use crate::fill::{Payload, Request, Shape};
-use crate::key::{Generation, Key, tag_key};
+use crate::key::{Dependencies, Generation, Key, tag_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
 use crate::tier::Id;
@@ -214,12 +215,13 @@ impl<E: CachedEntity> CachedSelect<E> {
             absent_ttl: policy.ttl,
             ..policy
         };
-        let present_needs = dependencies.len();
+        let dependencies = Dependencies::new(dependencies);
         let shape = Shape {
             entity: &meta.name,
             field,
-            dependencies,
-            present_needs,
+            dependencies: &dependencies.keys,
+            dependencies_id: dependencies.id,
+            present_needs: dependencies.keys.len(),
             policy: &policy,
             bounded: site.is_bounded(meta),
         };
@@ -233,7 +235,7 @@ impl<E: CachedEntity> CachedSelect<E> {
             let _place = site.cache.begin_load(&meta.name).await?;
             Ok(vec![load().await?])
         };
-        let fetched = site.cache.fetch(&shape, vec![request], load).await?;
+        let fetched = site.cache.fetch(&shape, smallvec![request], load).await?;
         let answer = fetched.into_iter().next().map(|fetched| fetched.value);
         answer.ok_or_else(|| DbErr::Custom("a cached select had no answer".to_owned()))
     }

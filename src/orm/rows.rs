@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::slice;
 use std::sync::Arc;
 
 use sea_orm::sea_query::{Condition, IntoValueTuple, Value, ValueTuple};
@@ -10,15 +11,16 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
     PrimaryKeyToColumn, QueryFilter, QueryOrder, Select,
 };
+use smallvec::smallvec;
 
 use super::entity::{CachedEntity, PrimaryKeyOf, reading_site, site_at};
 use super::meta::EntityMeta;
 use super::probe::{self, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
-use crate::fill::{Fetched, Payload, Request, Shape};
+use crate::fill::{Fetched, Few, Payload, Request, Shape};
 use crate::gather::{Load, Wanted};
-use crate::key::{Generation, Key, KeyPart};
+use crate::key::{EntityKeys, Key, KeyPart};
 use crate::observe::Event;
 use crate::tier::{Held, Id};
 
@@ -67,14 +69,13 @@ impl<E: CachedEntity> Payload for Row<E> {
     }
 }
 
-/// What depends on what: a row on `rows`, "no such row" on `list` as well, because an INSERT whose
-/// key the database makes names no row.
-fn row_shape<'a>(meta: &'a EntityMeta, site: &Site) -> Shape<'a> {
-    let generation = |generation| site.space.generation(&meta.name, generation);
+fn row_shape<'a>(meta: &'a EntityMeta, site: &Site, keys: &'a EntityKeys) -> Shape<'a> {
+    let dependencies = keys.of_rows();
     Shape {
         entity: &meta.name,
         field: meta.fingerprint,
-        dependencies: vec![generation(Generation::Rows), generation(Generation::List)],
+        dependencies: &dependencies.keys,
+        dependencies_id: dependencies.id,
         present_needs: 1,
         policy: &meta.policy,
         bounded: site.is_bounded(meta),
@@ -166,11 +167,45 @@ async fn read_row<E: CachedEntity, C: ConnectionTrait>(
     pk: Vec<Value>,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
-    let rows = match site_at(place, E::cached_meta()) {
-        Some(site) => rows_at::<E, C>(&site, vec![pk], db).await,
-        None => load_rows::<E, C>(&[&pk], db).await,
+    match site_at(place, E::cached_meta()) {
+        Some(site) => one_row::<E, C>(&site, pk, db).await,
+        None => {
+            let rows = Box::pin(load_rows::<E, C>(&[&pk], db)).await;
+            Ok(rows?.pop().flatten())
+        }
+    }
+}
+
+/// A row through the cache.
+async fn one_row<E: CachedEntity, C: ConnectionTrait>(
+    site: &Site,
+    pk: Vec<Value>,
+    db: &C,
+) -> Result<Option<Arc<E::Model>>, DbErr> {
+    let meta = E::cached_meta();
+    let keys = site.space.entity(meta.id, &meta.name);
+    let Some(request) = row_request(meta, site, &keys, &pk) else {
+        let rows = Box::pin(unkeyed_rows::<E, C>(site, slice::from_ref(&pk), db)).await;
+        return Ok(rows?.pop().flatten());
     };
-    Ok(rows?.pop().flatten())
+    let shape = row_shape(meta, site, &keys);
+    let load = |wanted| load_payloads::<E, C>(site, slice::from_ref(&pk), wanted, db);
+    let fetched = site.cache.fetch(&shape, smallvec![request], load).await?;
+    let row = |fetched: Fetched<Row<E>>| fetched.value.0.clone();
+    Ok(fetched.into_iter().next().and_then(row))
+}
+
+/// How the row is asked for; `None` if it cannot be keyed.
+fn row_request(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pk: &[Value]) -> Option<Request> {
+    let part = meta.key_part(pk, site.backend)?;
+    let asked = asked(meta, &meta.primary_key, pk, site)?;
+    let key = keys.row(&part);
+    Some(Request {
+        id: row_id(meta, site, pk, &key),
+        key,
+        asked,
+        outdated: None,
+    })
 }
 
 /// One row by the values of its primary key, which may be of other types than the key's columns.
@@ -196,21 +231,29 @@ pub async fn get_many<E: CachedEntity, C: ConnectionTrait>(
 /// Rows by primary key through the cache, in the order asked.
 pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
-    pks: Vec<Vec<Value>>,
+    mut pks: Vec<Vec<Value>>,
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     let meta = E::cached_meta();
+    if pks.len() < 2 {
+        let row = pks.pop().map(|pk| one_row::<E, C>(site, pk, db));
+        return match row {
+            Some(row) => Ok(vec![row.await?]),
+            None => Ok(Vec::new()),
+        };
+    }
+    let keys = site.space.entity(meta.id, &meta.name);
     let RowPlan {
         requests,
         keyed: pks,
         unkeyed,
         order,
-    } = RowPlan::new(meta, site, pks);
-    let keyed: Vec<Fetched<Row<E>>> = if requests.is_empty() {
-        Vec::new()
+    } = RowPlan::new(meta, site, &keys, pks);
+    let keyed: Few<Fetched<Row<E>>> = if requests.is_empty() {
+        Few::new()
     } else {
         site.cache
-            .fetch(&row_shape(meta, site), requests, |wanted| {
+            .fetch(&row_shape(meta, site, &keys), requests, |wanted| {
                 load_payloads::<E, C>(site, &pks, wanted, db)
             })
             .await?
@@ -228,7 +271,7 @@ pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
 /// How the rows of some primary keys are read.
 struct RowPlan {
     /// Through the cache, each key once.
-    requests: Vec<Request>,
+    requests: Few<Request>,
     /// The primary keys of the requests.
     keyed: Vec<Vec<Value>>,
     /// From the database alone.
@@ -243,35 +286,25 @@ enum Slot {
 }
 
 impl RowPlan {
-    fn new(meta: &EntityMeta, site: &Site, pks: Vec<Vec<Value>>) -> Self {
+    fn new(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pks: Vec<Vec<Value>>) -> Self {
         let mut plan = Self {
-            requests: Vec::with_capacity(pks.len()),
+            requests: Few::with_capacity(pks.len()),
             keyed: Vec::with_capacity(pks.len()),
             unkeyed: Vec::new(),
             order: Vec::with_capacity(pks.len()),
         };
-        let mut places: HashMap<KeyPart, usize> = HashMap::with_capacity(pks.len());
+        let mut places: HashMap<Key, usize> = HashMap::with_capacity(pks.len());
         for pk in pks {
-            let part = meta.key_part(&pk, site.backend);
-            let asked = asked(meta, &meta.primary_key, &pk, site);
-            let slot = match part.zip(asked) {
+            let slot = match row_request(meta, site, keys, &pk) {
                 None => plan.unkeyed(pk),
-                Some((part, asked)) => match places.entry(part) {
+                Some(request) => match places.entry(request.key.clone()) {
                     Entry::Vacant(place) => {
-                        let key = site.space.row(&meta.name, place.key());
                         place.insert(plan.requests.len());
-                        let id = row_id(meta, site, &pk, &key);
-                        plan.keyed(
-                            pk,
-                            Request {
-                                key,
-                                asked,
-                                outdated: None,
-                                id,
-                            },
-                        )
+                        plan.keyed(pk, request)
                     }
-                    Entry::Occupied(place) if plan.requests[*place.get()].asked == asked => {
+                    Entry::Occupied(place)
+                        if plan.requests[*place.get()].asked == request.asked =>
+                    {
                         Slot::Keyed(*place.get())
                     }
                     // Two spellings that share a key cannot both be answered by its one entry.

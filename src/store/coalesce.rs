@@ -16,7 +16,7 @@
 //! a miss. All other ops change what is theirs alone, and are never shared; nor is a look-up behind
 //! a change of the same key in its own batch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -289,8 +289,9 @@ struct Request {
     callers: Vec<(usize, oneshot::Sender<Answer>)>,
     /// Since when the first of them has waited.
     since: Instant,
-    /// Where values and generations are looked up that later callers may want as well.
-    reads: HashMap<(Key, Fingerprint), usize>,
+    /// Where values are looked up that later callers may want as well, each with a hint.
+    reads: Vec<(u64, usize)>,
+    /// The same of generations.
     generations: Vec<usize>,
 }
 
@@ -307,7 +308,7 @@ impl Request {
             since: waiting
                 .first()
                 .map_or_else(Instant::now, |first| first.since),
-            reads: HashMap::with_capacity(own),
+            reads: Vec::with_capacity(own),
             generations: Vec::new(),
         };
         for Waiting { batch, answer, .. } in waiting {
@@ -343,8 +344,16 @@ impl Request {
         let place = self.ops.len();
         match op {
             Op::Read { key, field } => {
-                let place = *self.reads.entry((key.clone(), *field)).or_insert(place);
-                (place < self.ops.len()).then_some(place)
+                let hint = hint(key, *field);
+                let same = |(other, place): &&(u64, usize)| {
+                    *other == hint
+                        && matches!(&self.ops[*place], Op::Read { key: k, field: f } if k == key && f == field)
+                };
+                let found = self.reads.iter().find(same).map(|(_, place)| *place);
+                if found.is_none() {
+                    self.reads.push((hint, place));
+                }
+                found
             }
             // Few, but most batches have some: quicker compared than hashed.
             Op::Peek { .. } | Op::Generation { .. } => {
@@ -391,6 +400,12 @@ impl Request {
             let _ = caller.send(answer);
         }
     }
+}
+
+/// Some of a value's name, to tell most values apart at a glance: there are too few to be hashed.
+fn hint(key: &Key, field: Fingerprint) -> u64 {
+    let end = key.as_str().as_bytes().last_chunk();
+    end.map_or(0, |end| u64::from_le_bytes(*end)) ^ field.0
 }
 
 /// The last who wants a reply gets it itself.

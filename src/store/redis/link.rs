@@ -98,7 +98,10 @@ impl Link {
         let limit = self.options.command_timeout;
         let started = Instant::now();
         let late = |_| StoreError::Timeout(limit);
-        let live = timeout_at(deadline, self.live()).await.map_err(late)??;
+        let live = match self.live_now() {
+            Some(live) => live,
+            None => timeout_at(deadline, self.live()).await.map_err(late)??,
+        };
         let (id, stalls) = (live.id, Arc::clone(&live.stalls));
         match timeout_at(deadline, exchange(live)).await {
             Ok(Ok(outcome)) => {
@@ -115,6 +118,14 @@ impl Link {
                 }
                 Err(StoreError::Timeout(limit))
             }
+        }
+    }
+
+    /// The connection, if there is one.
+    fn live_now(&self) -> Option<Live> {
+        match &*self.state() {
+            State::Live(live) => Some(live.clone()),
+            _ => None,
         }
     }
 
