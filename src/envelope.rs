@@ -5,6 +5,7 @@ mod packing;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::codec::{CodecError, Reader, put_varint};
 use crate::key::Key;
@@ -18,7 +19,7 @@ pub(crate) struct Noted {
     pub(crate) root: Token,
     /// The others, in the order of the shape's dependencies; `None` where there was none or a fence
     /// stood.
-    pub(crate) generations: Vec<Option<Token>>,
+    pub(crate) generations: SmallVec<[Option<Token>; 2]>,
 }
 
 impl Noted {
@@ -167,6 +168,7 @@ fn sized<'a>(reader: &mut Reader<'a>, unit: usize) -> Result<&'a [u8], CodecErro
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use smallvec::smallvec;
 
     use super::*;
 
@@ -177,7 +179,7 @@ mod tests {
     fn noted() -> Noted {
         Noted {
             root: token(7),
-            generations: vec![Some(token(8)), None],
+            generations: smallvec![Some(token(8)), None],
         }
     }
 
@@ -227,7 +229,11 @@ mod tests {
             1,
             b"asked"
         ));
-        for generations in [vec![], vec![None, None], vec![Some(token(9)), None]] {
+        for generations in [
+            smallvec![],
+            smallvec![None, None],
+            smallvec![Some(token(9)), None],
+        ] {
             assert!(!valid(
                 &Noted {
                     generations,
@@ -240,7 +246,7 @@ mod tests {
         }
         // More generations than it was sealed with.
         let three = Noted {
-            generations: vec![Some(token(8)); 3],
+            generations: smallvec![Some(token(8)); 3],
             ..noted()
         };
         assert!(!valid(&three, 5, 3, b"asked"));

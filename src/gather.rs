@@ -17,12 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use sea_orm::sea_query::Value;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::cache::Cache;
-use crate::key::KeySpace;
+use crate::key::{KeySpace, Pk};
 use crate::observe::Event;
 
 /// This many queries of one gather run before readers queue. With two, both often end together, and
@@ -38,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 const MOST_GATHERS: usize = 1_024;
 
 /// The keys that one reader wants.
-pub(crate) type Wanted = Arc<Vec<Vec<Value>>>;
+pub(crate) type Wanted = Arc<Vec<Pk>>;
 
 /// What a load is a load of.
 pub(crate) struct Load<'a> {
@@ -85,11 +84,7 @@ struct Place<R>(Option<Arc<Gather<R>>>);
 impl Load<'_> {
     /// Answers `wanted` by `query`, which may be asked for the keys of others at the same time, and
     /// answers once for each key, in order.
-    pub(crate) async fn run<R, Q, F>(
-        &self,
-        wanted: Vec<Vec<Value>>,
-        query: Q,
-    ) -> Result<Vec<R>, DbErr>
+    pub(crate) async fn run<R, Q, F>(&self, wanted: Vec<Pk>, query: Q) -> Result<Vec<R>, DbErr>
     where
         R: Send + 'static,
         Q: Fn(Vec<Wanted>) -> F,

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use sea_orm::DbBackend;
 use sea_orm::prelude::{Decimal, Uuid};
 use sea_orm::sea_query::{ColumnType, OptionEnum, Value};
+use smallvec::SmallVec;
 
 /// The name of one entry in the store.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,15 +32,19 @@ impl From<String> for Key {
 }
 
 impl Key {
-    /// The key of these texts, one after another. Every read makes some: no allocation but the key's own.
-    fn of(write: impl FnOnce(&mut String)) -> Self {
+    /// The key whose text is written, if it is. Every read makes some: no allocation but the key's own.
+    fn of(write: impl FnOnce(&mut String) -> Option<()>) -> Option<Self> {
         thread_local!(static TEXT: Cell<String> = const { Cell::new(String::new()) });
         let mut text = TEXT.take();
         text.clear();
-        write(&mut text);
-        let key = Self(text.as_str().into());
+        let key = write(&mut text).map(|()| Self(text.as_str().into()));
         TEXT.set(text);
         key
+    }
+
+    /// The key of these texts, one after another.
+    fn joined(parts: &[&str]) -> Self {
+        Self(parts.concat().into())
     }
 }
 
@@ -119,9 +124,18 @@ impl Dependencies {
 }
 
 impl EntityKeys {
-    /// The key of a row.
-    pub(crate) fn row(&self, pk: &KeyPart) -> Key {
-        self.key(&[":pk:", &pk.0])
+    /// The key of the row with these values in its primary key; `None` as with [`KeyPart::of`].
+    pub(crate) fn row<'v>(
+        &self,
+        kinds: impl IntoIterator<Item = ColumnKind>,
+        values: impl IntoIterator<Item = &'v Value>,
+        backend: DbBackend,
+    ) -> Option<Key> {
+        Key::of(|text| {
+            text.push_str(&self.stem);
+            text.push_str(":pk:");
+            KeyPart::write(text, kinds, values, backend)
+        })
     }
 
     /// What a row depends on; the first one alone if there is such a row. "No such row" depends on
@@ -139,15 +153,8 @@ impl EntityKeys {
     }
 
     fn dependencies(&self, generations: [Generation; 2]) -> Dependencies {
-        let key = |generation: Generation| self.key(&[":gen:", generation.name()]);
+        let key = |generation: Generation| Key::joined(&[&self.stem, ":gen:", generation.name()]);
         Dependencies::new(generations.map(key).into())
-    }
-
-    fn key(&self, rest: &[&str]) -> Key {
-        Key::of(|text| {
-            text.push_str(&self.stem);
-            rest.iter().for_each(|part| text.push_str(part));
-        })
     }
 }
 
@@ -233,14 +240,15 @@ impl KeySpace {
     }
 
     fn key(&self, entity: &str, rest: &[&str]) -> Key {
-        Key::of(|text| {
-            text.push_str(&self.0.text);
-            text.push(':');
-            escape_into(text, entity);
-            rest.iter().for_each(|part| text.push_str(part));
-        })
+        let mut key = format!("{}:", self.0.text);
+        escape_into(&mut key, entity);
+        rest.iter().for_each(|part| key.push_str(part));
+        key.into()
     }
 }
+
+/// The values of a primary key, most often one.
+pub(crate) type Pk = SmallVec<[Value; 1]>;
 
 /// A primary key or index value in canonical text: equal for all values that the database may call
 /// equal.
@@ -354,20 +362,31 @@ impl KeyPart {
         values: impl IntoIterator<Item = &'v Value>,
         backend: DbBackend,
     ) -> Option<Self> {
-        let mut values = values.into_iter();
         let mut out = String::with_capacity(24);
+        Self::write(&mut out, kinds, values, backend)?;
+        Some(Self(out))
+    }
+
+    /// Appends the text to `out`. Without one, a part of it may have been appended.
+    fn write<'v>(
+        out: &mut String,
+        kinds: impl IntoIterator<Item = ColumnKind>,
+        values: impl IntoIterator<Item = &'v Value>,
+        backend: DbBackend,
+    ) -> Option<()> {
+        let (start, mut values) = (out.len(), values.into_iter());
         let mut count = 0;
         for kind in kinds {
             if count > 0 {
                 out.push(',');
             }
-            kind.write(values.next()?, backend, &mut out)?;
-            if out.len() > LONGEST_PART {
+            kind.write(values.next()?, backend, out)?;
+            if out.len() - start > LONGEST_PART {
                 return None;
             }
             count += 1;
         }
-        (count > 0 && values.next().is_none()).then_some(Self(out))
+        (count > 0 && values.next().is_none()).then_some(())
     }
 
     /// The canonical text, as it is in keys.

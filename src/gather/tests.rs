@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use sea_orm::sea_query::Value;
+use smallvec::smallvec;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
 
@@ -49,7 +51,10 @@ impl Database {
     /// A reader of some keys, once it has come as far as it can.
     async fn reader(self: &Arc<Self>, keys: impl IntoIterator<Item = i64>) -> Reader {
         let database = Arc::clone(self);
-        let wanted = keys.into_iter().map(|key| vec![Value::from(key)]).collect();
+        let wanted = keys
+            .into_iter()
+            .map(|key| smallvec![Value::from(key)])
+            .collect();
         let reader = tokio::spawn(async move {
             let load = Load {
                 cache: &database.cache,
@@ -83,7 +88,7 @@ impl Database {
     }
 }
 
-fn key(pk: &Vec<Value>) -> i64 {
+fn key(pk: &Pk) -> i64 {
     match pk[..] {
         [Value::BigInt(Some(key))] => key,
         _ => panic!("no key of these tests: {pk:?}"),

@@ -15,12 +15,12 @@ use super::rows::{asked, count_unkeyed, in_key_order, pk_of, rows_at};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::fill::{Fetched, Payload, Request, Shape};
-use crate::key::{EntityKeys, KeyPart};
+use crate::key::{EntityKeys, KeyPart, Pk};
 use crate::tier::Id;
 
 /// An index entry: the primary keys of the rows that carried the value when it was filled.
 struct Keys {
-    pks: Vec<Vec<Value>>,
+    pks: Vec<Pk>,
     /// Whether every row's own value was exactly the one asked for.
     exact: bool,
 }
@@ -35,12 +35,12 @@ impl Payload for Keys {
     }
 
     fn size(&self, encoded: usize) -> usize {
-        encoded + self.pks.len() * (size_of::<Vec<Value>>() + size_of::<Value>())
+        encoded + self.pks.len() * size_of::<Pk>()
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         put_varint(out, self.pks.len() as u64);
-        put_varint(out, self.pks.first().map_or(0, Vec::len) as u64);
+        put_varint(out, self.pks.first().map_or(0, Pk::len) as u64);
         self.pks
             .iter()
             .flatten()
@@ -53,7 +53,7 @@ impl Payload for Keys {
         for _ in 0..rows {
             let pk = (0..columns)
                 .map(|_| reader.value())
-                .collect::<Result<Vec<_>, _>>()?;
+                .collect::<Result<Pk, _>>()?;
             if pk.is_empty() {
                 return Err(CodecError::Corrupt("a primary key without columns"));
             }

@@ -19,7 +19,7 @@ use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
 use crate::fill::{Payload, Request, Shape};
-use crate::key::{Dependencies, Generation, Key, tag_key};
+use crate::key::{Dependencies, Generation, Key, Pk, tag_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
 use crate::tier::Id;
@@ -343,7 +343,7 @@ impl Payload for Count {
 /// How the rows of `R` belong to one row of `M`.
 enum Relationship {
     /// They are the row with this primary key.
-    ByKey(Vec<Value>),
+    ByKey(Pk),
     /// They carry these values in an index.
     ByIndex(usize, Vec<Value>),
     /// Ask by a select.
@@ -371,7 +371,7 @@ where
     }
     let to = columns(&definition.to_col);
     if is_primary_key::<R>(&to) {
-        return Relationship::ByKey(values);
+        return Relationship::ByKey(values.into());
     }
     match index_on::<R>(&to) {
         Some(index) => Relationship::ByIndex(index, values),

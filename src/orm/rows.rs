@@ -20,7 +20,7 @@ use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Few, Payload, Request, Shape};
 use crate::gather::{Load, Wanted};
-use crate::key::{EntityKeys, Key, KeyPart};
+use crate::key::{EntityKeys, Key, KeyPart, Pk};
 use crate::observe::Event;
 use crate::tier::{Held, Id};
 
@@ -82,7 +82,7 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site, keys: &'a EntityKeys) -> Sha
     }
 }
 
-pub(crate) fn values(tuple: impl IntoValueTuple) -> Vec<Value> {
+pub(crate) fn values(tuple: impl IntoValueTuple) -> Pk {
     tuple.into_value_tuple().into_iter().collect()
 }
 
@@ -103,7 +103,7 @@ pub(super) fn asked(
     Some(out)
 }
 
-pub(crate) fn pk_of<M: ModelTrait>(model: &M) -> Vec<Value> {
+pub(crate) fn pk_of<M: ModelTrait>(model: &M) -> Pk {
     <M::Entity as EntityTrait>::PrimaryKey::iter()
         .map(|key| model.get(key.into_column()))
         .collect()
@@ -142,7 +142,7 @@ pub async fn get<E: CachedEntity, C: ConnectionTrait>(
         _ => locate(db),
     };
     // In a box of its own: who is answered from the tier moves nothing of it.
-    Box::pin(read_row::<E, C>(place, pk.into_iter().collect(), db)).await
+    Box::pin(read_row::<E, C>(place, values(pk), db)).await
 }
 
 /// The row that the in-process tier has; else where to read it.
@@ -164,7 +164,7 @@ fn held<E: CachedEntity, C: ConnectionTrait>(
 
 async fn read_row<E: CachedEntity, C: ConnectionTrait>(
     place: Place,
-    pk: Vec<Value>,
+    pk: Pk,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
     match site_at(place, E::cached_meta()) {
@@ -179,7 +179,7 @@ async fn read_row<E: CachedEntity, C: ConnectionTrait>(
 /// A row through the cache.
 async fn one_row<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
-    pk: Vec<Value>,
+    pk: Pk,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
     let meta = E::cached_meta();
@@ -197,9 +197,8 @@ async fn one_row<E: CachedEntity, C: ConnectionTrait>(
 
 /// How the row is asked for; `None` if it cannot be keyed.
 fn row_request(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pk: &[Value]) -> Option<Request> {
-    let part = meta.key_part(pk, site.backend)?;
+    let key = keys.row(meta.kinds(&meta.primary_key), pk, site.backend)?;
     let asked = asked(meta, &meta.primary_key, pk, site)?;
-    let key = keys.row(&part);
     Some(Request {
         id: row_id(meta, site, pk, &key),
         key,
@@ -210,7 +209,7 @@ fn row_request(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pk: &[Value]) 
 
 /// One row by the values of its primary key, which may be of other types than the key's columns.
 pub(crate) async fn row_at<E: CachedEntity, C: ConnectionTrait>(
-    pk: Vec<Value>,
+    pk: Pk,
     db: &C,
 ) -> Result<Option<Arc<E::Model>>, DbErr> {
     read_row::<E, C>(locate(db), pk, db).await
@@ -221,17 +220,17 @@ pub async fn get_many<E: CachedEntity, C: ConnectionTrait>(
     pks: Vec<PrimaryKeyOf<E>>,
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
-    let pks: Vec<Vec<Value>> = pks.into_iter().map(values).collect();
+    let pks: Vec<Pk> = pks.into_iter().map(values).collect();
     match reading_site(db, E::cached_meta()) {
         Some(site) => rows_at::<E, C>(&site, pks, db).await,
-        None => load_rows::<E, C>(&pks.iter().map(Vec::as_slice).collect::<Vec<_>>(), db).await,
+        None => load_rows::<E, C>(&pks.iter().map(Pk::as_slice).collect::<Vec<_>>(), db).await,
     }
 }
 
 /// Rows by primary key through the cache, in the order asked.
 pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
-    mut pks: Vec<Vec<Value>>,
+    mut pks: Vec<Pk>,
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     let meta = E::cached_meta();
@@ -273,9 +272,9 @@ struct RowPlan {
     /// Through the cache, each key once.
     requests: Few<Request>,
     /// The primary keys of the requests.
-    keyed: Vec<Vec<Value>>,
+    keyed: Vec<Pk>,
     /// From the database alone.
-    unkeyed: Vec<Vec<Value>>,
+    unkeyed: Vec<Pk>,
     /// For each primary key asked for, where its row is to be found.
     order: Vec<Slot>,
 }
@@ -286,7 +285,7 @@ enum Slot {
 }
 
 impl RowPlan {
-    fn new(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pks: Vec<Vec<Value>>) -> Self {
+    fn new(meta: &EntityMeta, site: &Site, keys: &EntityKeys, pks: Vec<Pk>) -> Self {
         let mut plan = Self {
             requests: Few::with_capacity(pks.len()),
             keyed: Vec::with_capacity(pks.len()),
@@ -316,13 +315,13 @@ impl RowPlan {
         plan
     }
 
-    fn keyed(&mut self, pk: Vec<Value>, request: Request) -> Slot {
+    fn keyed(&mut self, pk: Pk, request: Request) -> Slot {
         self.keyed.push(pk);
         self.requests.push(request);
         Slot::Keyed(self.requests.len() - 1)
     }
 
-    fn unkeyed(&mut self, pk: Vec<Value>) -> Slot {
+    fn unkeyed(&mut self, pk: Pk) -> Slot {
         self.unkeyed.push(pk);
         Slot::Unkeyed(self.unkeyed.len() - 1)
     }
@@ -343,7 +342,7 @@ fn row_id(meta: &EntityMeta, site: &Site, pk: &[Value], key: &Key) -> Id {
 /// The rows of some of `pks`, loaded with those that other readers want at the same moment.
 async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
-    pks: &[Vec<Value>],
+    pks: &[Pk],
     wanted: Vec<usize>,
     db: &C,
 ) -> Result<Vec<Row<E>>, DbErr> {
@@ -358,7 +357,7 @@ async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
     let query = |wanted: Vec<Wanted>| async move {
         let pks: Vec<&[Value]> = wanted
             .iter()
-            .flat_map(|pks| pks.iter().map(Vec::as_slice))
+            .flat_map(|pks| pks.iter().map(Pk::as_slice))
             .collect();
         load_rows::<E, C>(&pks, db).await
     };
@@ -368,14 +367,14 @@ async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
 
 async fn unkeyed_rows<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
-    pks: &[Vec<Value>],
+    pks: &[Pk],
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
     if pks.is_empty() {
         return Ok(Vec::new());
     }
     count_unkeyed(site, E::cached_meta(), pks.len());
-    load_rows::<E, C>(&pks.iter().map(Vec::as_slice).collect::<Vec<_>>(), db).await
+    load_rows::<E, C>(&pks.iter().map(Pk::as_slice).collect::<Vec<_>>(), db).await
 }
 
 pub(super) fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
@@ -449,7 +448,7 @@ enum Match<M> {
 /// one nothing is known.
 struct ByPart<M>(HashMap<Option<KeyPart>, Vec<KeyedRow<M>>>);
 
-type KeyedRow<M> = (Vec<Value>, Arc<M>);
+type KeyedRow<M> = (Pk, Arc<M>);
 
 impl<M> ByPart<M> {
     fn new(rows: Vec<KeyedRow<M>>, part: impl Fn(&[Value]) -> Option<KeyPart>) -> Self {
@@ -469,7 +468,7 @@ impl<M> ByPart<M> {
                 .collect(),
             None => self.0.values().flatten().collect(),
         };
-        match alike.iter().find(|(key, _)| key == pk) {
+        match alike.iter().find(|(key, _)| key[..] == *pk) {
             Some((_, row)) => Match::Exact(row.clone()),
             None if alike.is_empty() => Match::None,
             None => Match::Unsure,

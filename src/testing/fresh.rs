@@ -8,6 +8,7 @@ use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, IdenStatic, Iterable, ModelTrait, QueryFilter, Select,
 };
 
+use crate::key::Pk;
 use crate::orm::connection::CachedConnection;
 use crate::orm::entity::{CachedEntity, PrimaryKeyOf};
 use crate::orm::index::find_index;
@@ -42,7 +43,7 @@ pub struct Watch<E: CachedEntity> {
 /// What to look up.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    keys: Vec<Vec<Value>>,
+    keys: Vec<Pk>,
     /// For each value: which index, and the value.
     index: Vec<(usize, Vec<Value>)>,
 }
