@@ -27,19 +27,19 @@ use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
 use crate::tier::{Held, Id, Watch};
 
-/// What can be cached.
-pub(crate) trait Payload: Sized + Send + Sync + 'static {
+/// What can be cached; a clone costs next to nothing.
+pub(crate) trait Payload: Clone + Send + Sync + 'static {
     /// Whether there is anything; "no such row" is cached for a shorter time and depends on more.
     fn is_present(&self) -> bool;
     /// About how many bytes it takes in memory; `encoded` is how many it takes in the store.
     fn size(&self, encoded: usize) -> usize;
     /// The value as the in-process tier holds it.
-    fn hold(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self.clone()
+    fn hold(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(self.clone())
     }
     /// The value that it holds.
-    fn held(held: &Held) -> Option<Arc<Self>> {
-        held.value.clone().downcast().ok()
+    fn held(held: &Held) -> Option<Self> {
+        held.value.downcast_ref().cloned()
     }
     /// Whether it may be stored at all.
     fn is_storable(&self) -> bool {
@@ -81,7 +81,7 @@ pub(crate) struct Request {
 /// What came of one request.
 #[derive(Debug)]
 pub(crate) struct Fetched<P> {
-    pub(crate) value: Arc<P>,
+    pub(crate) value: P,
     /// The seal of a value that came from the store.
     pub(crate) seal: Option<u64>,
 }
@@ -375,7 +375,6 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let (mut offers, mut batch) = (Vec::new(), Vec::new());
         for (position, value) in positions.into_iter().zip(loaded) {
-            let value = Arc::new(value);
             if let Some((lease, op)) = self.landed(position, &value) {
                 let (life, size) = match &op {
                     Op::Fill { ttl, value, .. } => (*ttl, value.len()),
@@ -396,14 +395,14 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     /// Tells those who joined, and makes the op that fills the entry or gives its lease back.
-    fn landed(&mut self, position: usize, value: &Arc<P>) -> Option<(Lease<'a>, Op)> {
+    fn landed(&mut self, position: usize, value: &P) -> Option<(Lease<'a>, Op)> {
         let (lease, noted) = self.leases.remove(&position)?;
         let noted = noted?;
         let landed = Landed {
             key: self.requests[position].key.clone(),
             noted: noted.clone(),
             asked: self.requests[position].asked.clone(),
-            value: value.clone(),
+            value: Arc::new(value.clone()),
         };
         lease.flight.send_replace(Some(landed));
         let (key, field) = lease.held.clone()?;
@@ -551,7 +550,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let same =
             |landed: &Landed| landed.key == *key && landed.noted == noted && landed.asked == *asked;
         let value = landed.clone().filter(same);
-        let Some(value) = value.and_then(|landed| landed.value.downcast::<P>().ok()) else {
+        let Some(value) = value.and_then(|landed| landed.value.downcast_ref::<P>().cloned()) else {
             return false;
         };
         if noted.stand(self.needs(value.is_present())) {

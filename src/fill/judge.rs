@@ -1,7 +1,5 @@
 //! Whether a cached value answers a request.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::{Fetch, Fetched, Payload, Stale, State};
@@ -58,7 +56,7 @@ impl<P: Payload> Fetch<'_, P> {
         let mut reader = Reader::new(&payload);
         match P::decode(envelope.present, &mut reader) {
             Ok(value) if reader.is_empty() => State::Done(Fetched {
-                value: Arc::new(value),
+                value,
                 seal: Some(envelope.seal),
             }),
             Ok(_) => self.corrupt(position, "more bytes than the value has"),

@@ -19,8 +19,9 @@ use crate::key::{EntityKeys, KeyPart, Pk};
 use crate::tier::Id;
 
 /// An index entry: the primary keys of the rows that carried the value when it was filled.
+#[derive(Clone)]
 struct Keys {
-    pks: Vec<Pk>,
+    pks: Arc<[Pk]>,
     /// Whether every row's own value was exactly the one asked for.
     exact: bool,
 }
@@ -59,7 +60,10 @@ impl Payload for Keys {
             }
             pks.push(pk);
         }
-        Ok(Self { pks, exact: true })
+        Ok(Self {
+            pks: pks.into(),
+            exact: true,
+        })
     }
 }
 
@@ -186,7 +190,7 @@ impl<E: CachedEntity> IndexLookup<E> {
         db: &C,
     ) -> Result<Result<Vec<Arc<E::Model>>, u64>, DbErr> {
         let named = entry.value.pks.len();
-        let rows = rows_at::<E, C>(site, entry.value.pks.clone(), db).await?;
+        let rows = rows_at::<E, C>(site, entry.value.pks.to_vec(), db).await?;
         let rows: Vec<_> = rows
             .into_iter()
             .flatten()

@@ -175,8 +175,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         Ok(self
             .fetch(kind, statement, E::cached_meta().fingerprint, db, load)
             .await?
-            .0
-            .clone())
+            .0)
     }
 
     async fn fetch<P, C, L, F>(
@@ -186,7 +185,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         field: Fingerprint,
         db: &C,
         load: L,
-    ) -> Result<Arc<P>, DbErr>
+    ) -> Result<P, DbErr>
     where
         P: Payload,
         C: ConnectionTrait,
@@ -195,7 +194,7 @@ impl<E: CachedEntity> CachedSelect<E> {
     {
         let meta = E::cached_meta();
         let Some(site) = reading_site(db, meta) else {
-            return load().await.map(Arc::new);
+            return load().await;
         };
         let (key, dependencies) = match self.identify(&site, kind, &statement) {
             Ok(found) => found,
@@ -204,7 +203,7 @@ impl<E: CachedEntity> CachedSelect<E> {
                     entity: &meta.name,
                     reason: &reason,
                 });
-                return load().await.map(Arc::new);
+                return load().await;
             }
         };
         let policy = EntityPolicy {
@@ -284,6 +283,12 @@ impl<E: CachedEntity> CachedSelect<E> {
 /// The rows of a select.
 struct Models<E: EntityTrait>(Rows<E::Model>);
 
+impl<E: EntityTrait> Clone for Models<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<E: CachedEntity> Payload for Models<E> {
     fn is_present(&self) -> bool {
         !self.0.is_empty()
@@ -316,6 +321,7 @@ impl<E: CachedEntity> Payload for Models<E> {
     }
 }
 
+#[derive(Clone)]
 struct Count(u64);
 
 /// A count has the same bytes whatever the entity's columns are.

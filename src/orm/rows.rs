@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::slice;
 use std::sync::Arc;
 
+use quick_cache::DefaultHashBuilder;
 use sea_orm::sea_query::{Condition, IntoValueTuple, Value, ValueTuple};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable, ModelTrait, Order,
@@ -27,6 +28,12 @@ use crate::tier::{Held, Id};
 /// One row, or the knowledge that there is none.
 struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
 
+impl<E: EntityTrait> Clone for Row<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<E: CachedEntity> Payload for Row<E> {
     fn is_present(&self) -> bool {
         self.0.is_some()
@@ -38,19 +45,19 @@ impl<E: CachedEntity> Payload for Row<E> {
     }
 
     /// The row itself: one pointer less to follow.
-    fn hold(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+    fn hold(&self) -> Arc<dyn Any + Send + Sync> {
         match &self.0 {
             Some(row) => row.clone(),
             None => Arc::new(()),
         }
     }
 
-    fn held(held: &Held) -> Option<Arc<Self>> {
+    fn held(held: &Held) -> Option<Self> {
         if !held.present {
-            return Some(Arc::new(Self(None)));
+            return Some(Self(None));
         }
         let row = held.value.clone().downcast().ok()?;
-        Some(Arc::new(Self(Some(row))))
+        Some(Self(Some(row)))
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -83,7 +90,10 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site, keys: &'a EntityKeys) -> Sha
 }
 
 pub(crate) fn values(tuple: impl IntoValueTuple) -> Pk {
-    tuple.into_value_tuple().into_iter().collect()
+    match tuple.into_value_tuple() {
+        ValueTuple::One(value) => smallvec![value],
+        several => several.into_iter().collect(),
+    }
 }
 
 /// The exact values asked for, encoded, where several may share a key; nothing where none do.
@@ -191,8 +201,7 @@ async fn one_row<E: CachedEntity, C: ConnectionTrait>(
     let shape = row_shape(meta, site, &keys);
     let load = |wanted| load_payloads::<E, C>(site, slice::from_ref(&pk), wanted, db);
     let fetched = site.cache.fetch(&shape, smallvec![request], load).await?;
-    let row = |fetched: Fetched<Row<E>>| fetched.value.0.clone();
-    Ok(fetched.into_iter().next().and_then(row))
+    Ok(fetched.into_iter().next().and_then(|row| row.value.0))
 }
 
 /// How the row is asked for; `None` if it cannot be keyed.
@@ -292,7 +301,9 @@ impl RowPlan {
             unkeyed: Vec::new(),
             order: Vec::with_capacity(pks.len()),
         };
-        let mut places: HashMap<Key, usize> = HashMap::with_capacity(pks.len());
+        let hasher = DefaultHashBuilder::default();
+        let mut places: HashMap<Key, usize, _> =
+            HashMap::with_capacity_and_hasher(pks.len(), hasher);
         for pk in pks {
             let slot = match row_request(meta, site, keys, &pk) {
                 None => plan.unkeyed(pk),

@@ -1,7 +1,7 @@
 //! Requests that are in flight at the same moment go out as one.
 //!
-//! A batch that finds fewer than [`AT_ONCE`] requests in flight is sent at once, by its caller: one
-//! that is alone costs nothing more. Any other waits until one of them has ended, and is then sent
+//! A batch that finds fewer than [`Line::at_once`] requests in flight is sent at once, by its caller:
+//! one that is alone costs nothing more. Any other waits until one of them has ended, and is then sent
 //! together with the others that wait.
 //!
 //! # Shared look-ups
@@ -29,9 +29,13 @@ use tokio::time::{Instant, timeout};
 use super::{Feed, Fingerprint, Op, Replies, Reply, Store, StoreError};
 use crate::key::Key;
 
-/// This many requests may be in flight before batches wait: while one is answered the next is on
-/// its way.
-const AT_ONCE: usize = 2;
+/// To a store that answers within this time one request is in flight at once: two would be half as
+/// large, and cost twice as much. Further away, where batches would wait for long, there is one more
+/// for each such time.
+const NEAR: Duration = Duration::from_micros(200);
+
+/// The most requests in flight at once.
+const MOST_AT_ONCE: usize = 4;
 
 /// Batches of more ops than this are sent alone: they are large enough already.
 const LONGEST_BATCH: usize = 32;
@@ -65,6 +69,8 @@ struct Line {
     merged: AtomicU64,
     /// About how many bytes one op is answered with.
     weight: AtomicUsize,
+    /// In how many microseconds the fastest of the latest requests was answered.
+    fastest: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +113,7 @@ impl Coalesced {
             state: Mutex::default(),
             merged: AtomicU64::new(0),
             weight: AtomicUsize::new(0),
+            fastest: AtomicUsize::new(0),
         }))
     }
 }
@@ -175,7 +182,7 @@ impl Line {
 
     /// A slot, if there is one: then nobody waits.
     fn free(self: &Arc<Self>, state: &mut State) -> Option<Slot> {
-        let free = state.in_flight < AT_ONCE;
+        let free = state.in_flight < self.at_once();
         free.then(|| {
             state.in_flight += 1;
             Slot {
@@ -213,11 +220,28 @@ impl Line {
     }
 
     async fn run(&self, batch: Vec<Op>) -> Answer {
+        let sent = Instant::now();
         let answer = self.store.run(batch).await;
         if let Ok(replies) = &answer {
             self.weigh(&replies.items);
+            self.time(sent.elapsed());
         }
         answer
+    }
+
+    /// How many requests may be in flight before batches wait.
+    fn at_once(&self) -> usize {
+        let fastest = self.fastest.load(Ordering::Relaxed);
+        (1 + fastest / NEAR.as_micros() as usize).min(MOST_AT_ONCE)
+    }
+
+    /// Takes note of how long a request has taken. The fastest ones tell how far away the store is,
+    /// and the others how busy it or this process is.
+    fn time(&self, took: Duration) {
+        let now = usize::try_from(took.as_micros()).unwrap_or(usize::MAX);
+        let before = self.fastest.load(Ordering::Relaxed);
+        let slower = before.saturating_add(before / 32 + 1);
+        self.fastest.store(now.min(slower), Ordering::Relaxed);
     }
 
     fn weigh(&self, items: &[Reply]) {

@@ -42,6 +42,9 @@ impl Store for Gate {
     }
 }
 
+/// To a store that is near.
+const AT_ONCE: usize = 1;
+
 struct Bench {
     gate: Arc<Gate>,
     store: Arc<Coalesced>,
@@ -282,7 +285,9 @@ async fn a_caller_that_goes_away_harms_nobody() {
     calls.remove(0).abort();
     bench.open();
     assert_eq!(items(calls.remove(0)).await, [Reply::Value(None)]);
-    items(first.remove(0)).await;
+    for other in first {
+        items(other).await;
+    }
     while bench.store.0.state().in_flight > 0 {
         yield_now().await;
     }
@@ -328,6 +333,24 @@ async fn of_large_values_few_are_asked_for_at_once() {
     let sizes = bench.sizes();
     assert_eq!(sizes.iter().sum::<usize>(), 9 - AT_ONCE);
     assert!(sizes.iter().all(|size| *size <= 2), "{sizes:?}");
+}
+
+#[test]
+fn a_store_that_is_far_away_has_more_requests_in_flight_and_one_that_is_busy_has_not() {
+    let line = Bench::new(LONG).store;
+    let after = |millis: f64, requests: usize| {
+        let took = Duration::from_secs_f64(millis / 1e3);
+        (0..requests).for_each(|_| line.0.time(took));
+        line.0.at_once()
+    };
+    assert_eq!(line.0.at_once(), 1);
+    assert_eq!(after(0.5, 1_000), 3);
+    assert_eq!(after(20.0, 1_000), 4);
+    assert_eq!(after(0.05, 1), 1);
+    // Now and then one is as fast as ever.
+    for _ in 0..100 {
+        assert_eq!((after(5.0, 30), after(0.05, 1)), (1, 1));
+    }
 }
 
 #[test]
