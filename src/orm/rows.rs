@@ -239,6 +239,39 @@ pub async fn get_many<E: CachedEntity, C: ConnectionTrait>(
 /// Rows by primary key through the cache, in the order asked.
 pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
     site: &Site,
+    pks: Vec<Pk>,
+    db: &C,
+) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
+    if site.cache.tier().is_none() {
+        return rows_in_store::<E, C>(site, pks, db).await;
+    }
+    let held: Vec<Option<Row<E>>> = pks.iter().map(|pk| held_row(site, pk)).collect();
+    let open = pks.into_iter().zip(&held);
+    let open: Vec<Pk> = open
+        .filter_map(|(pk, held)| held.is_none().then_some(pk))
+        .collect();
+    let asked = match open.is_empty() {
+        true => Vec::new(),
+        false => Box::pin(rows_in_store::<E, C>(site, open, db)).await?,
+    };
+    let mut asked = asked.into_iter();
+    let row = |held: Option<Row<E>>| match held {
+        Some(row) => row.0,
+        None => asked.next().flatten(),
+    };
+    Ok(held.into_iter().map(row).collect())
+}
+
+/// The row that the in-process tier has.
+fn held_row<E: CachedEntity>(site: &Site, pk: &Pk) -> Option<Row<E>> {
+    let meta = E::cached_meta();
+    let [value] = &pk[..] else { return None };
+    Row::held(&site.held(meta, meta.row_id(value)?)?)
+}
+
+/// The same of rows that the in-process tier does not have.
+async fn rows_in_store<E: CachedEntity, C: ConnectionTrait>(
+    site: &Site,
     mut pks: Vec<Pk>,
     db: &C,
 ) -> Result<Vec<Option<Arc<E::Model>>>, DbErr> {
