@@ -78,11 +78,11 @@ impl Encoded {
     }
 }
 
-// Each into new bytes, with as much room at first as both peers take.
+// Each into new bytes; both peers start with room for 128, we with none.
 
 async fn put_ours(encoded: Arc<Encoded>, numbers: Range<usize>) -> Outcome<()> {
     for n in numbers {
-        let mut out = Vec::with_capacity(128);
+        let mut out = Vec::new();
         put_row(&mut out, &encoded.rows[encoded.place(n)])?;
         black_box(out);
     }
