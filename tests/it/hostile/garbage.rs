@@ -257,10 +257,7 @@ fn damaged(value: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
         2 => bytes.extend_from_slice(&value[at..]),
         3 => drop(bytes.splice(25.., HUGE.to_vec())),
         4 => bytes = (0..at).map(|_| rng.u8(..)).collect(),
-        _ => {
-            let payload = bytes.len() - 1;
-            bytes.truncate(payload.max(26));
-        }
+        _ => drop(bytes.pop()),
     }
     bytes
 }
