@@ -1,8 +1,9 @@
 //! The row codec: over the columns of a model, not over the user's serde.
 //!
-//! A value is one byte of tag, whose lowest bit says NULL, and its content: integers as varints,
-//! floats as their bits, texts and bytes after their length, instants as integers, JSON as a
-//! binary tree. A row is the values of its columns, one after another.
+//! A value is its head and its content. The head is one byte: the tag, and in the lowest three bits NULL, or
+//! the width of the number that is an integer, or how long a text is, or the bytes are. Floats are their bits,
+//! instants integers of fixed width, JSON is a binary tree. A row is the texts of its columns, and then the
+//! values of all, one after another.
 //!
 //! Only a column that is itself a struct in JSON goes through the user's serde, as it does on its
 //! way to the database: what that struct does not serialize is not in the cached row either.
@@ -23,7 +24,7 @@ use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, Iterable, ModelTrait, Primar
 
 use crate::store::Fingerprint;
 pub use hash::stable_hash128;
-pub use row::{ByValue, Field, RowCodec};
+pub use row::{ByValue, Column, Field, RowCodec, start_row};
 
 /// Why bytes are not a row, or a row is not bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,12 +132,15 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// The texts of the row under way that are not taken yet.
+    texts: &'a str,
 }
 
 impl<'a> Reader<'a> {
     /// A cursor at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        let texts = "";
+        Self { rest: bytes, texts }
     }
 
     /// Takes `n` bytes.
@@ -169,6 +173,31 @@ impl<'a> Reader<'a> {
         value::take(self, DEEPEST)
     }
 
+    /// Takes a row: its texts, and then with `values` the values of its columns.
+    ///
+    /// # Errors
+    /// The bytes are not a row.
+    #[inline]
+    pub fn row<T>(
+        &mut self,
+        values: impl FnOnce(&mut Self) -> Result<T, CodecError>,
+    ) -> Result<T, CodecError> {
+        // Of its own: so it can live in registers.
+        let mut reader = self.clone();
+        reader.texts = match reader.accept(tag::STRING) {
+            Some(0) => "",
+            Some(width) => utf8(reader.sized(width)?)?,
+            None if reader.is_empty() => return Err(CodecError::Truncated),
+            None => return Err(CodecError::Corrupt("no row starts so")),
+        };
+        let row = values(&mut reader)?;
+        if !reader.texts.is_empty() {
+            return Err(CodecError::Corrupt("a text is no column's"));
+        }
+        *self = reader;
+        Ok(row)
+    }
+
     /// All that is not taken yet.
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
@@ -181,16 +210,28 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// Takes the next byte if it is this one.
-    #[inline]
-    fn accept(&mut self, byte: u8) -> bool {
-        match self.rest.split_first() {
-            Some((first, rest)) if *first == byte => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
+    /// Takes the next head if it is of this tag, and says its width; that of NULL is zero.
+    #[inline(always)]
+    fn accept(&mut self, tag: u8) -> Option<u8> {
+        let (head, rest) = self.rest.split_first()?;
+        if head >> 3 != tag {
+            return None;
         }
+        self.rest = rest;
+        Some(head & 7)
+    }
+
+    /// Takes a number of a width.
+    #[inline(always)]
+    fn number(&mut self, width: u8) -> Result<u64, CodecError> {
+        let bytes = if width == 7 { 8 } else { usize::from(width) };
+        if let Some(word) = self.rest.first_chunk() {
+            self.rest = &self.rest[bytes..];
+            return Ok(u64::from_le_bytes(*word) & u64::MAX >> (64 - 8 * bytes));
+        }
+        let n = last_number(self.rest, bytes)?;
+        self.rest = &self.rest[bytes..];
+        Ok(n)
     }
 
     #[inline]
@@ -209,13 +250,6 @@ impl<'a> Reader<'a> {
     fn signed(&mut self) -> Result<i64, CodecError> {
         let n = self.varint()?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
-    }
-
-    /// Takes an unsigned number that must fit `T`.
-    #[inline]
-    fn uint<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
-        let fit = T::try_from(self.varint()?);
-        fit.map_err(|_| CodecError::Corrupt("a number is out of its range"))
     }
 
     /// Takes a signed number that must fit `T`.
@@ -242,8 +276,42 @@ impl<'a> Reader<'a> {
         self.take(n)
     }
 
+    /// Takes as many bytes as a number of a width says.
+    #[inline]
+    fn sized(&mut self, width: u8) -> Result<&'a [u8], CodecError> {
+        let n = usize::try_from(self.number(width)?).unwrap_or(usize::MAX);
+        self.take(n)
+    }
+
+    /// Takes so much of the row's texts.
+    #[inline(always)]
+    fn text_of_row(&mut self, width: u8) -> Result<&'a str, CodecError> {
+        let n = usize::try_from(self.number(width)?).unwrap_or(usize::MAX);
+        let cut = self.texts.split_at_checked(n);
+        let (text, rest) = cut.ok_or(CodecError::Corrupt("a text is not among its row's"))?;
+        self.texts = rest;
+        Ok(text)
+    }
+
     #[inline]
     fn text(&mut self) -> Result<&'a str, CodecError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| CodecError::Corrupt("text is not UTF-8"))
+        utf8(self.bytes()?)
     }
+}
+
+/// A number of so many bytes, where fewer than eight follow. It is given no reader: so that the caller's
+/// can live in registers.
+#[cold]
+fn last_number(rest: &[u8], bytes: usize) -> Result<u64, CodecError> {
+    let bytes = rest.get(..bytes).ok_or(CodecError::Truncated)?;
+    let number = bytes
+        .iter()
+        .rev()
+        .fold(0, |n, byte| n << 8 | u64::from(*byte));
+    Ok(number)
+}
+
+#[inline]
+fn utf8(bytes: &[u8]) -> Result<&str, CodecError> {
+    std::str::from_utf8(bytes).map_err(|_| CodecError::Corrupt("text is not UTF-8"))
 }

@@ -27,6 +27,16 @@ impl Noted {
     pub(crate) fn stand(&self, n: usize) -> bool {
         self.generations.len() >= n && self.generations[..n].iter().all(Option::is_some)
     }
+
+    /// Names the first `n` generations of a value's `place`, if they all stand. Another token in one of
+    /// them always makes another name; in several, save once in 2^64, as tokens are random.
+    pub(crate) fn stamp(&self, place: u64, n: usize) -> Option<u64> {
+        let mut generations = self.generations.get(..n)?.iter();
+        generations.try_fold(place, |stamp, generation| {
+            let mixed = (stamp ^ (*generation)?.get()).wrapping_mul(MIXER);
+            Some(mixed.rotate_left(32))
+        })
+    }
 }
 
 /// An opened envelope.
@@ -35,14 +45,16 @@ pub(crate) struct Envelope<'a> {
     /// Names this value among all values that the entry ever had.
     pub(crate) seal: u64,
     root: u64,
-    dependencies: u64,
-    generations: &'a [u8],
+    stamp: u64,
     asked: &'a [u8],
     /// Whether there is such a row.
     pub(crate) present: bool,
     compressed: bool,
     payload: &'a [u8],
 }
+
+/// Odd: so that no two numbers are one when multiplied by it. (2^64 divided by the golden ratio.)
+const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
@@ -54,11 +66,12 @@ pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {
     dependencies ^ crate::codec::stable_hash128(key.as_str().as_bytes()) as u64
 }
 
-/// Wraps an encoded value, compressed if the packing says so and it is shorter for it.
+/// Wraps an encoded value, compressed if the packing says so and it is shorter for it. The stamp is that of
+/// what was noted.
 pub(crate) fn seal(
     seal: Token,
-    noted: &Noted,
-    dependencies: u64,
+    root: Token,
+    stamp: u64,
     asked: &[u8],
     present: bool,
     payload: &[u8],
@@ -70,15 +83,11 @@ pub(crate) fn seal(
         (true, Cow::Borrowed(_)) => PRESENT,
         (true, Cow::Owned(_)) => COMPRESSED,
     };
-    let mut out = Vec::with_capacity(40 + noted.generations.len() * 8 + asked.len() + packed.len());
+    let mut out = Vec::with_capacity(35 + asked.len() + packed.len());
     out.extend_from_slice(&seal.get().to_be_bytes());
-    out.extend_from_slice(&noted.root.get().to_be_bytes());
-    out.extend_from_slice(&dependencies.to_be_bytes());
+    out.extend_from_slice(&root.get().to_be_bytes());
+    out.extend_from_slice(&stamp.to_be_bytes());
     out.push(kind);
-    put_varint(&mut out, noted.generations.len() as u64);
-    for generation in &noted.generations {
-        out.extend_from_slice(&generation.map_or(0, Token::get).to_be_bytes());
-    }
     put_varint(&mut out, asked.len() as u64);
     out.extend_from_slice(asked);
     out.extend_from_slice(&packed);
@@ -91,21 +100,19 @@ impl<'a> Envelope<'a> {
         let mut reader = Reader::new(bytes);
         let seal = number(&mut reader)?;
         let root = number(&mut reader)?;
-        let dependencies = number(&mut reader)?;
+        let stamp = number(&mut reader)?;
         let (present, compressed) = match reader.take(1)? {
             [ABSENT] => (false, false),
             [PRESENT] => (true, false),
             [COMPRESSED] => (true, true),
             _ => return Err(CodecError::Corrupt("envelope kind")),
         };
-        let generations = sized(&mut reader, 8)?;
-        let asked = sized(&mut reader, 1)?;
+        let asked = sized(&mut reader)?;
         let payload = reader.rest();
         Ok(Self {
             seal,
             root,
-            dependencies,
-            generations,
+            stamp,
             asked,
             present,
             compressed,
@@ -127,25 +134,12 @@ impl<'a> Envelope<'a> {
         self.root == root.get()
     }
 
-    /// Whether the value answers `asked` and the first `n` of its dependencies still stand.
-    pub(crate) fn is_valid(
-        &self,
-        noted: &Noted,
-        dependencies: u64,
-        n: usize,
-        asked: &[u8],
-    ) -> bool {
+    /// Whether the value answers `asked` at its `place` and the first `n` of its dependencies still stand
+    /// as they stood when it was sealed, with as many.
+    pub(crate) fn is_valid(&self, noted: &Noted, place: u64, n: usize, asked: &[u8]) -> bool {
         self.has_root(noted.root)
-            && self.dependencies == dependencies
+            && noted.stamp(place, n) == Some(self.stamp)
             && same(self.asked, asked)
-            && noted.stand(n)
-            && self.generations.len() >= n * 8
-            && self
-                .generations
-                .chunks_exact(8)
-                .zip(&noted.generations)
-                .take(n)
-                .all(|(stored, now)| now.is_some_and(|now| stored == now.get().to_be_bytes()))
     }
 }
 
@@ -160,9 +154,9 @@ fn number(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
     Ok(bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))
 }
 
-fn sized<'a>(reader: &mut Reader<'a>, unit: usize) -> Result<&'a [u8], CodecError> {
+fn sized<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], CodecError> {
     let count = usize::try_from(reader.varint()?).map_err(|_| CodecError::Truncated)?;
-    reader.take(count.checked_mul(unit).ok_or(CodecError::Truncated)?)
+    reader.take(count)
 }
 
 #[cfg(test)]
@@ -192,8 +186,13 @@ mod tests {
         most: 1 << 20,
     };
 
+    fn sealed_in(payload: &[u8], packing: Packing) -> Bytes {
+        let stamp = noted().stamp(5, 1).unwrap();
+        seal(token(1), token(7), stamp, b"asked", true, payload, packing)
+    }
+
     fn sealed() -> Bytes {
-        seal(token(1), &noted(), 5, b"asked", true, b"payload", PLAIN)
+        sealed_in(b"payload", PLAIN)
     }
 
     fn payload<'a>(envelope: &Envelope<'a>) -> Option<Cow<'a, [u8]>> {
@@ -260,8 +259,8 @@ mod tests {
             over: Some(100),
             ..PLAIN
         };
-        let plain = seal(token(1), &noted(), 5, b"asked", true, &long, PLAIN);
-        let packed = seal(token(1), &noted(), 5, b"asked", true, &long, packing);
+        let plain = sealed_in(&long, PLAIN);
+        let packed = sealed_in(&long, packing);
         assert!(packed.len() < plain.len() / 10);
         assert_eq!(packed[..24], plain[..24]);
         assert!(answers(&packed));
@@ -286,8 +285,8 @@ mod tests {
     #[test]
     fn claims_of_more_than_there_is_are_errors() {
         let bytes = sealed();
-        // Behind seal, root, dependencies and kind: how many generations.
-        for claim in [6u64, 1 << 60, 1 << 61, u64::MAX / 8 + 1, u64::MAX] {
+        // Behind seal, root, stamp and kind: how long it is what was asked.
+        for claim in [13u64, 100, 1 << 60, u64::MAX] {
             let mut claims = bytes[..25].to_vec();
             put_varint(&mut claims, claim);
             claims.extend_from_slice(&bytes[26..]);
@@ -297,16 +296,34 @@ mod tests {
                 "{claim}"
             );
         }
-        for claim in [100u64, 1 << 60, u64::MAX] {
-            let mut claims = bytes[..42].to_vec();
-            put_varint(&mut claims, claim);
-            claims.extend_from_slice(&bytes[43..]);
-            assert_eq!(
-                Envelope::open(&claims).unwrap_err(),
-                CodecError::Truncated,
-                "{claim}"
-            );
-        }
+    }
+
+    #[test]
+    fn a_stamp_tells_places_tokens_their_order_and_their_number_apart() {
+        let stamp = |place, tokens: &[u64], n| {
+            let generations = tokens.iter().map(|n| Token::new(*n)).collect();
+            Noted {
+                generations,
+                ..noted()
+            }
+            .stamp(place, n)
+        };
+        let all = [
+            stamp(5, &[1, 2], 2),
+            stamp(6, &[1, 2], 2),
+            stamp(5, &[2, 1], 2),
+            stamp(5, &[1, 3], 2),
+            stamp(5, &[3, 2], 2),
+            stamp(5, &[3, 3], 2),
+            stamp(5, &[1, 2], 1),
+            stamp(5, &[1, 2, 3], 3),
+            stamp(5, &[], 0),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().flatten().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(stamp(5, &[1, 2], 1), stamp(5, &[1, 0], 1));
+        assert_eq!(stamp(5, &[1, 0], 2), None);
+        assert_eq!(stamp(5, &[1], 2), None);
     }
 
     #[test]
@@ -317,10 +334,6 @@ mod tests {
             assert!(Envelope::open(&bytes[..end]).is_err(), "{end}");
         }
         for bit in 64..header * 8 {
-            // Its second generation, which does not count here.
-            if (34..42).contains(&(bit / 8)) {
-                continue;
-            }
             let mut changed = bytes.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
             let other = Envelope::open(&changed).is_ok_and(|envelope| {
@@ -345,11 +358,12 @@ mod tests {
         ) {
             let generations = generations.iter().map(|n| n.and_then(Token::new)).collect();
             let noted = Noted { generations, ..noted() };
-            let bytes = seal(token(1), &noted, 5, &asked, present, &payload, PLAIN);
+            let stand = noted.generations.iter().take_while(|g| g.is_some()).count();
+            let stamp = noted.stamp(5, stand).unwrap();
+            let bytes = seal(token(1), noted.root, stamp, &asked, present, &payload, PLAIN);
             let envelope = Envelope::open(&bytes).unwrap();
             let opened = envelope.payload(PLAIN).unwrap();
             prop_assert_eq!((opened.as_deref(), envelope.present), (Some(&payload[..]), present));
-            let stand = noted.generations.iter().take_while(|g| g.is_some()).count();
             prop_assert!(envelope.is_valid(&noted, 5, stand, &asked));
         }
     }

@@ -435,13 +435,15 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// The value as it is stored; `None` where it may not be.
     fn enveloped(&self, position: usize, value: &P, noted: &Noted, token: Token) -> Option<Bytes> {
         let present = value.is_present();
-        if !noted.stand(self.needs(present)) {
+        let request = &self.requests[position];
+        let place = place_id(self.shape.dependencies_id, &request.key);
+        let Some(stamp) = noted.stamp(place, self.needs(present)) else {
             self.cache.emit(&Event::Fenced {
                 entity: self.shape.entity,
                 reads: 1,
             });
             return None;
-        }
+        };
         if !value.is_storable() {
             return None;
         }
@@ -453,10 +455,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
             });
             return None;
         }
-        let request = &self.requests[position];
-        let id = place_id(self.shape.dependencies_id, &request.key);
         let packing = self.cache.settings().packing();
-        let bytes = seal(token, noted, id, &request.asked, present, &payload, packing);
+        let (root, asked) = (noted.root, &request.asked);
+        let bytes = seal(token, root, stamp, asked, present, &payload, packing);
         let most = packing.most;
         if bytes.len() > most {
             let reason = format!(

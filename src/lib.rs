@@ -110,7 +110,7 @@ pub mod __private {
     pub use inventory::submit;
     pub use sea_orm;
 
-    pub use crate::codec::{ByValue, CodecError, Field, Reader, RowCodec};
+    pub use crate::codec::{ByValue, CodecError, Column, Field, Reader, RowCodec, start_row};
     // For benchmarks.
     pub use crate::codec::{put_row, row as take_row};
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};

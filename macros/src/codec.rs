@@ -1,7 +1,7 @@
 //! How the rows of a model become bytes and back, field by field.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 
 use crate::input::Member;
 
@@ -46,40 +46,43 @@ fn order(members: &[Member]) -> TokenStream {
 }
 
 fn methods(members: &[Member]) -> TokenStream {
-    let columns = members.iter().filter(|member| member.variant.is_some());
-    let (fields, codecs): (Vec<_>, Vec<_>) =
-        columns.map(|member| (&member.field, codec(member))).unzip();
+    let columns: Vec<_> = members.iter().filter(|m| m.variant.is_some()).collect();
+    let codecs: Vec<_> = columns.iter().map(|member| codec(member)).collect();
+    let fields = columns.iter().map(|member| &member.field);
+    let fields: Vec<_> = fields.map(|field| quote!(model.#field)).collect();
+    // Not the fields' names, which may be those of the parameters.
+    let names: Vec<_> = (0..columns.len()).map(|n| format_ident!("c{n}")).collect();
     let taken = members.iter().map(taken);
-    let (error, by_value) = (
-        quote!(::sea_orm_cache::__private::CodecError),
-        quote!(
-            use ::sea_orm_cache::__private::ByValue as _;
-        ),
-    );
+    let private = quote!(::sea_orm_cache::__private);
+    let error = quote!(#private::CodecError);
+    let traits = quote! {
+        #[allow(unused_imports)]
+        use #private::{ByValue as _, Column};
+    };
     quote! {
         fn put_row(
             out: &mut ::std::vec::Vec<u8>,
             model: &Model,
         ) -> ::core::result::Result<(), #error> {
-            #[allow(unused_imports)]
-            #by_value
-            out.reserve(0 #(+ #codecs::most(&model.#fields))*);
-            #(#codecs::put(out, &model.#fields)?;)*
+            #traits
+            #(let #names = #codecs::of(&#fields);)*
+            let texts = 0 #(+ Column::text(&#names).len())*;
+            #private::start_row(out, texts, 0 #(+ Column::most(&#names))*);
+            #(out.extend_from_slice(Column::text(&#names).as_bytes());)*
+            #(Column::put(&#names, out)?;)*
             ::core::result::Result::Ok(())
         }
 
         fn take_row(
-            reader: &mut ::sea_orm_cache::__private::Reader<'_>,
+            reader: &mut #private::Reader<'_>,
         ) -> ::core::result::Result<Model, #error> {
-            #[allow(unused_imports)]
-            #by_value
-            ::core::result::Result::Ok(Model { #(#taken),* })
+            #traits
+            reader.row(|reader| ::core::result::Result::Ok(Model { #(#taken),* }))
         }
 
         fn heap_size(model: &Model) -> usize {
-            #[allow(unused_imports)]
-            #by_value
-            0 #(+ #codecs::heap_size(&model.#fields))*
+            #traits
+            0 #(+ #codecs::heap_size(&#fields))*
         }
     }
 }

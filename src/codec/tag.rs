@@ -1,5 +1,5 @@
-//! One number per variant of SeaORM's `Value`, whatever features are on. They are in stores: changing
-//! one means another [`super::VERSION`].
+//! One number per variant of SeaORM's `Value`, whatever features are on; a head has room for 32. They are in
+//! stores: changing one means another [`super::VERSION`].
 
 pub const BOOL: u8 = 0;
 pub const TINY_INT: u8 = 1;

@@ -345,41 +345,58 @@ fn numbers_in_json_are_exact() {
 
 #[test]
 fn dates_out_of_range_are_corrupt() {
-    for (value, far) in [
-        // A day of seconds and more, once the sign is folded in.
-        (Value::ChronoDate(Some(NaiveDate::MAX)), 1 << 28),
-        (Value::TimeDate(Some(Date::MAX)), 1 << 28),
-        (Value::ChronoDate(Some(NaiveDate::MAX)), i64::MIN),
-        (Value::TimeTime(Some(Time::MIDNIGHT)), 43_200),
-        (Value::ChronoTime(Some(NaiveTime::MIN)), 43_200),
-    ] {
-        let mut bytes = vec![encode(&value)[0]];
-        put_signed(&mut bytes, far);
-        bytes.push(0);
-        let error = Reader::new(&bytes).value().unwrap_err();
-        assert!(matches!(error, CodecError::Corrupt(_)), "{value:?} {error}");
+    let no_day = [0, 367, 511, i32::MIN, i32::MAX].map(|day| day.to_le_bytes().to_vec());
+    let of_day = |second: u64| (second << 31).to_le_bytes()[..6].to_vec();
+    let nanos = |nano: u64| nano.to_le_bytes()[..6].to_vec();
+    let cases = [
+        (Value::ChronoDate(Some(NaiveDate::MAX)), no_day.to_vec()),
+        (Value::TimeDate(Some(Date::MAX)), no_day.to_vec()),
+        // A day of seconds and more, a second of two and more.
+        (
+            Value::ChronoTime(Some(NaiveTime::MIN)),
+            vec![of_day(86_400), nanos(2_000_000_000)],
+        ),
+        // An hour, a minute, a second too many.
+        (
+            Value::TimeTime(Some(Time::MIDNIGHT)),
+            vec![
+                of_day(24 << 12),
+                of_day(60 << 6),
+                of_day(60),
+                nanos(1_000_000_000),
+            ],
+        ),
+    ];
+    for (value, contents) in cases {
+        for content in contents {
+            let bytes = [vec![encode(&value)[0]], content].concat();
+            let error = Reader::new(&bytes).value().unwrap_err();
+            assert!(matches!(error, CodecError::Corrupt(_)), "{bytes:?} {error}");
+        }
     }
 }
 
 #[test]
 fn malformed_contents_are_corrupt() {
-    let tag = |value: Value| encode(&value)[0];
+    let head = |value: Value| encode(&value)[0];
     for bytes in [
         vec![0xFF],
-        vec![tag(true.into()), 2],
-        vec![tag(0i8.into()), 0x80, 0x02],
-        vec![tag(0u8.into()), 0x80, 0x02],
-        vec![tag('x'.into()), 0x80, 0xB0, 0x03],
-        vec![tag("x".into()), 1, 0xFF],
-        [vec![tag(Decimal::ONE.into())], vec![0xFF; 16]].concat(),
+        vec![head(true.into()) + 1],
+        vec![head(0i8.into()) + 1, 0x80, 0x02],
+        vec![head(0u8.into()) + 1, 0x00, 0x01],
+        vec![head('x'.into()) + 1, 0x00, 0xD8],
+        vec![head("x".into()), 1, 0xFF],
+        [vec![head(Decimal::ONE.into())], vec![0xFF; 16]].concat(),
         [
-            vec![tag(json!(1.5).into()), 5],
+            vec![head(json!(1.5).into()), 5],
             f64::NAN.to_le_bytes().to_vec(),
         ]
         .concat(),
-        vec![tag(json!(null).into()), 6, 1, b'x'],
-        vec![tag(json!(null).into()), 200],
-        [vec![tag(0u64.into())], vec![0xFF; 9], vec![2]].concat(),
+        vec![head(json!(null).into()), 6, 1, b'x'],
+        vec![head(json!(null).into()), 200],
+        vec![head(json!(null).into()) + 1, 0],
+        [vec![head(1.5f64.into()) + 1], vec![0; 8]].concat(),
+        [vec![head(Uuid::nil().into()) + 6], vec![0; 16]].concat(),
     ] {
         let error = Reader::new(&bytes).value().unwrap_err();
         assert!(matches!(error, CodecError::Corrupt(_)), "{bytes:?} {error}");
@@ -387,22 +404,40 @@ fn malformed_contents_are_corrupt() {
 }
 
 #[test]
+fn a_number_takes_as_many_bytes_as_it_needs_and_is_read_at_the_end_and_before_more() {
+    for shift in 0..64 {
+        for n in [1u64 << shift, u64::MAX >> shift] {
+            let mut bytes = encode(&n.into());
+            let least = (64 - n.leading_zeros()).div_ceil(8);
+            assert_eq!(bytes.len() as u32, 1 + least + u32::from(least == 7));
+            assert_round_trip(n.into());
+            bytes.extend_from_slice(&[0xFF; 8]);
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.value(), Ok(n.into()));
+            assert_eq!(reader.rest(), [0xFF; 8]);
+        }
+    }
+}
+
+#[test]
 fn a_claimed_length_beyond_the_bytes_is_an_error_and_reserves_nothing() {
-    for start in [
-        vec![encode(&"".into())[0]],
-        vec![encode(&vec![0u8].into())[0]],
-        encode(&Value::Array(ArrayType::Int, Some(Box::default())))[..2].to_vec(),
-        vec![encode(&json!([]).into())[0], 8],
-        vec![encode(&json!({}).into())[0], 9],
-    ] {
-        for length in [1 << 60, u64::MAX, 100] {
-            let mut bytes = start.clone();
+    let truncated = |bytes: Vec<u8>| {
+        let taken = Reader::new(&bytes).value();
+        assert_eq!(taken, Err(CodecError::Truncated), "{bytes:?}");
+    };
+    for length in [1 << 60, u64::MAX, 100] {
+        for start in [
+            encode(&Value::Array(ArrayType::Int, Some(Box::default())))[..2].to_vec(),
+            vec![encode(&json!([]).into())[0], 8],
+            vec![encode(&json!({}).into())[0], 9],
+        ] {
+            let mut bytes = start;
             put_varint(&mut bytes, length);
-            assert_eq!(
-                Reader::new(&bytes).value(),
-                Err(CodecError::Truncated),
-                "{bytes:?}"
-            );
+            truncated(bytes);
+        }
+        for empty in ["".into(), Value::from(vec![0u8; 0])] {
+            let widest = encode(&empty)[0] | 7;
+            truncated([&[widest][..], &length.to_le_bytes()].concat());
         }
     }
 }

@@ -3,13 +3,18 @@
 use sea_orm::sea_query::value::prelude::Json;
 use sea_orm::sea_query::{ArrayType, Enum, EnumTypeName, OptionEnum, Value};
 
-use super::scalar::Scalar;
+use super::scalar::{Scalar, head, one_width};
 use super::{CodecError, RESERVED, Reader, json, put_bytes, put_varint, tag};
 
-/// Appends a tag and, unless it is NULL, a content.
+/// Appends a head and, unless it is NULL, a content.
 fn put_option<T: Scalar>(out: &mut Vec<u8>, value: Option<&T>) -> Result<(), CodecError> {
-    out.push(T::TAG << 1 | u8::from(value.is_none()));
-    value.map_or(Ok(()), |value| value.put(out))
+    match value {
+        Some(value) => value.put(out),
+        None => {
+            out.push(T::TAG << 3);
+            Ok(())
+        }
+    }
 }
 
 /// Appends a value that nests at most `depth` deep.
@@ -35,7 +40,7 @@ pub fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<(), CodecEr
         Value::Bytes(v) => put_option(out, v.as_ref()),
         Value::Json(None) => put_option::<Json>(out, None),
         Value::Json(Some(v)) => {
-            out.push(tag::JSON << 1);
+            out.push(head(tag::JSON));
             json::put(out, v, depth)
         }
         Value::Uuid(v) => put_option(out, v.as_ref()),
@@ -85,11 +90,11 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 fn put_enum(out: &mut Vec<u8>, value: &OptionEnum) {
     match value {
         OptionEnum::None(type_name) => {
-            out.push(tag::ENUM << 1 | 1);
+            out.push(tag::ENUM << 3);
             put_text(out, type_name);
         }
         OptionEnum::Some(value) => {
-            out.push(tag::ENUM << 1);
+            out.push(head(tag::ENUM));
             put_text(out, &value.type_name);
             put_text(out, &value.value);
         }
@@ -104,7 +109,7 @@ fn put_array(
 ) -> Result<(), CodecError> {
     let too_deep = CodecError::Unsupported("an array nested too deep");
     let depth = depth.checked_sub(1).ok_or(too_deep)?;
-    out.push(tag::ARRAY << 1 | u8::from(values.is_none()));
+    out.push(tag::ARRAY << 3 | u8::from(values.is_some()));
     put_array_type(out, array_type)?;
     let Some(values) = values else { return Ok(()) };
     put_varint(out, values.len() as u64);
@@ -168,25 +173,39 @@ pub const ARRAY_TYPES: &[(ArrayType, u8)] = &[
     (ArrayType::MacAddress, tag::MAC_ADDRESS),
 ];
 
-/// A content that is there unless the tag said NULL.
+/// A content that is there unless the head said NULL.
 struct Content<'r, 'a> {
     reader: &'r mut Reader<'a>,
-    null: bool,
+    width: u8,
 }
 
 impl<'a> Content<'_, 'a> {
     fn scalar<T: Scalar>(self) -> Result<Option<T>, CodecError> {
-        self.with(|reader| T::take(reader))
+        match self.width {
+            0 => Ok(None),
+            width => T::take(self.reader, width).map(Some),
+        }
     }
 
+    /// What has one width only.
     fn with<T>(
         self,
         take: impl FnOnce(&mut Reader<'a>) -> Result<T, CodecError>,
     ) -> Result<Option<T>, CodecError> {
-        if self.null {
+        if self.width == 0 {
             return Ok(None);
         }
+        one_width(self.width)?;
         take(self.reader).map(Some)
+    }
+}
+
+/// Takes the value of a row's column.
+pub fn take_column(reader: &mut Reader<'_>) -> Result<Value, CodecError> {
+    match reader.accept(tag::STRING) {
+        Some(0) => Ok(Value::String(None)),
+        Some(width) => String::take_apart(reader, width).map(|text| Value::String(Some(text))),
+        None => reader.value(),
     }
 }
 
@@ -195,9 +214,9 @@ pub fn take(reader: &mut Reader<'_>, depth: usize) -> Result<Value, CodecError> 
     let byte = reader.byte()?;
     let content = Content {
         reader,
-        null: byte & 1 == 1,
+        width: byte & 7,
     };
-    Ok(match byte >> 1 {
+    Ok(match byte >> 3 {
         tag::BOOL => Value::Bool(content.scalar()?),
         tag::TINY_INT => Value::TinyInt(content.scalar()?),
         tag::SMALL_INT => Value::SmallInt(content.scalar()?),
@@ -253,11 +272,12 @@ fn take_extra(tag: u8, content: Content<'_, '_>) -> Result<Value, CodecError> {
 }
 
 fn take_enum(content: Content<'_, '_>) -> Result<OptionEnum, CodecError> {
-    let Content { reader, null } = content;
+    let Content { reader, width } = content;
     let type_name: EnumTypeName = reader.text()?.into();
-    if null {
+    if width == 0 {
         return Ok(OptionEnum::None(type_name));
     }
+    one_width(width)?;
     let value = reader.text()?.to_owned().into();
     Ok(OptionEnum::Some(Box::new(Enum { type_name, value })))
 }

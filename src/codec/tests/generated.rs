@@ -1,9 +1,9 @@
 //! The code that the derive writes, beside the way through SeaORM's values: the same bytes, the same
 //! models, the same verdicts.
 
-use super::super::row::{ByValue as _, Field, put_by_value, take_by_value};
+use super::super::row::{ByValue as _, Column, Field, put_by_value, take_by_value};
 use super::super::scalar::Scalar;
-use super::rows::{Damage, Name, bare, damage, everything, full};
+use super::rows::{Damage, Name, bare, columns_of, damage, everything, full, row_of};
 use super::*;
 
 /// A key, and one column for each strategy of [`scalars`] that SeaORM has a type for, in their order.
@@ -97,19 +97,10 @@ fn agreed_bytes<E: RowCodec>(model: &E::Model) -> Vec<u8> {
     generated
 }
 
-fn values_of(row: &[Value]) -> Vec<u8> {
-    row.iter().flat_map(encode).collect()
-}
-
-fn columns_of(bytes: &[u8]) -> Vec<Value> {
-    let mut reader = Reader::new(bytes);
-    std::iter::from_fn(|| (!reader.is_empty()).then(|| reader.value().unwrap())).collect()
-}
-
 proptest! {
     #[test]
     fn rows_of_all_plain_types_are_the_bytes_of_their_values(row in row_of_options()) {
-        let bytes = values_of(&row);
+        let bytes = row_of(&row);
         let model = options::Entity::take_row(&mut Reader::new(&bytes)).unwrap();
         prop_assert_eq!(agreed_bytes::<options::Entity>(&model), bytes);
     }
@@ -124,7 +115,7 @@ proptest! {
         let mut row = columns_of(&agreed_bytes::<everything::Entity>(&model));
         let at = at.index(row.len());
         row[at] = value;
-        agreed::<everything::Entity>(&values_of(&row)).ok();
+        agreed::<everything::Entity>(&row_of(&row)).ok();
     }
 
     #[test]
@@ -132,7 +123,7 @@ proptest! {
         let at = at.index(row.len());
         let mut other = row.clone();
         other[at] = row[(at + 2) % row.len()].clone();
-        let verdict = agreed::<options::Entity>(&values_of(&other));
+        let verdict = agreed::<options::Entity>(&row_of(&other));
         let corrupt = CodecError::Corrupt("a value is not of its column's type");
         prop_assert_eq!(verdict, Err(corrupt));
     }
@@ -155,7 +146,7 @@ proptest! {
         at: prop::sample::Index,
         damage in damage(),
     ) {
-        let mut bytes = values_of(&row);
+        let mut bytes = row_of(&row);
         let at = at.index(bytes.len());
         Damage::of(&damage, &mut bytes, at);
         agreed::<options::Entity>(&bytes).ok();
@@ -173,7 +164,7 @@ fn rows_cut_short_or_of_nulls_have_one_verdict() {
     for (at, value) in row.iter().enumerate() {
         let mut row = row.clone();
         row[at] = value.as_null();
-        let verdict = agreed::<everything::Entity>(&values_of(&row));
+        let verdict = agreed::<everything::Entity>(&row_of(&row));
         // The columns that take NULL hold it already.
         assert_eq!(verdict.is_ok(), row[at] == *value, "{value:?}");
     }
@@ -181,15 +172,15 @@ fn rows_cut_short_or_of_nulls_have_one_verdict() {
 
 #[test]
 fn plain_types_and_options_of_them_do_not_go_through_values() {
-    // What `ByValue` answers for any type.
+    // What a `Value` answers for any type.
     const GUESS: usize = 32;
-    assert_ne!(Field::<i64>::most(&0), GUESS);
-    assert_ne!(Field::<Option<ChronoUtc>>::most(&None), GUESS);
-    assert_ne!(Field::<String>::most(&String::new()), GUESS);
-    assert_ne!(Field::<Json>::most(&Json::Null), GUESS);
-    assert_eq!(Field::<Name>::most(&Name(String::new())), GUESS);
-    assert_eq!(Field::<Option<Name>>::most(&None), GUESS);
-    assert_eq!(Field::<Vec<i32>>::most(&vec![]), GUESS);
+    assert_ne!(Field::<i64>::of(&0).most(), GUESS);
+    assert_ne!(Field::<Option<ChronoUtc>>::of(&None).most(), GUESS);
+    assert_ne!(Field::<String>::of(&String::new()).most(), GUESS);
+    assert_ne!(Field::<Json>::of(&Json::Null).most(), GUESS);
+    assert_eq!(Field::<Name>::of(&Name(String::new())).most(), GUESS);
+    assert_eq!(Field::<Option<Name>>::of(&None).most(), GUESS);
+    assert_eq!(Field::<Vec<i32>>::of(&vec![]).most(), GUESS);
 }
 
 type ChronoUtc = DateTime<Utc>;
@@ -199,8 +190,8 @@ fn no_scalar_takes_more_room_than_was_reserved_for_it() {
     fn check<T: Scalar + Debug>(values: impl IntoIterator<Item = T>) {
         for value in values {
             let mut out = Vec::new();
-            value.put(&mut out).unwrap();
-            assert!(out.len() <= value.most(), "{value:?}");
+            Scalar::put(&value, &mut out).unwrap();
+            assert!(out.len() <= Scalar::most(&value), "{value:?}");
         }
     }
     let instants = [NaiveDateTime::MIN, NaiveDateTime::MAX];

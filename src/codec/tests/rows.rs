@@ -4,6 +4,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{FromJsonQueryResult, Set};
 use serde::{Deserialize, Serialize};
 
+use super::super::row::put_values;
 use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
@@ -209,6 +210,22 @@ pub(super) fn encode_row<M: ModelTrait<Entity: RowCodec<Model = M>>>(model: &M) 
     out
 }
 
+/// The bytes of a row of these values, of whatever types.
+pub(super) fn row_of(values: &[Value]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_values(&mut out, values).unwrap();
+    out
+}
+
+/// The values of a row of whatever types.
+pub(super) fn columns_of(bytes: &[u8]) -> Vec<Value> {
+    let values = |reader: &mut Reader<'_>| {
+        let next = || (!reader.is_empty()).then(|| value::take_column(reader));
+        std::iter::from_fn(next).collect()
+    };
+    Reader::new(bytes).row(values).unwrap()
+}
+
 fn decode_row(bytes: &[u8]) -> Result<everything::Model, CodecError> {
     row::<everything::Entity>(&mut Reader::new(bytes))
 }
@@ -252,10 +269,39 @@ fn rows_cut_short_are_truncated() {
 
 #[test]
 fn a_null_in_a_column_without_nulls_is_corrupt() {
-    let mut bytes = encode(&Value::BigInt(None));
-    bytes.extend_from_slice(&encode_row(&bare())[2..]);
+    let mut row = columns_of(&encode_row(&bare()));
+    row[0] = Value::BigInt(None);
     let corrupt = CodecError::Corrupt("a value is not of its column's type");
-    assert_eq!(decode_row(&bytes), Err(corrupt));
+    assert_eq!(decode_row(&row_of(&row)), Err(corrupt));
+}
+
+#[test]
+fn a_row_whose_texts_are_not_those_of_its_columns_is_corrupt() {
+    let model = serde_attributes::Model {
+        id: 1,
+        renamed: "ä".to_owned(),
+        password_hash: "b".to_owned(),
+        secret: None,
+    };
+    let bytes = encode_row(&model);
+    let decode = |bytes: &[u8]| row::<serde_attributes::Entity>(&mut Reader::new(bytes));
+    assert_eq!(decode(&bytes).as_ref(), Ok(&model));
+    // Behind the three bytes of text and the key: how long the first text is.
+    let at = 2 + 3 + 2 + 1;
+    let corrupt = |reason| Err(CodecError::Corrupt(reason));
+    for length in [0, 1, 3, 4] {
+        let mut bytes = bytes.clone();
+        bytes[at] = length;
+        assert_eq!(decode(&bytes), corrupt("a text is not among its row's"));
+    }
+    let mut short = bytes.clone();
+    short[at + 2] = 0;
+    assert_eq!(decode(&short), corrupt("a text is no column's"));
+    let mut bytes = bytes;
+    bytes[2] = 0xFF;
+    assert_eq!(decode(&bytes), corrupt("text is not UTF-8"));
+    bytes[0] = 0;
+    assert_eq!(decode(&bytes), corrupt("no row starts so"));
 }
 
 mod serde_attributes {

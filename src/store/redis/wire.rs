@@ -197,25 +197,35 @@ fn get(key: &str, field: &[u8]) -> Cmd {
 }
 
 /// A field of an entry: two characters and a number, without the allocation of a `String`.
-type Field = [u8; 18];
+type Field<const N: usize> = [u8; N];
 
-fn value_field(field: Fingerprint) -> Field {
-    field_of(b"v:", field.0)
+fn value_field(field: Fingerprint) -> Field<13> {
+    field_of(b"v:", letters(field))
 }
 
-fn lease_field(field: Fingerprint) -> Field {
-    field_of(b"l:", field.0)
+fn lease_field(field: Fingerprint) -> Field<13> {
+    field_of(b"l:", letters(field))
 }
 
-fn fence_field(writer: Token) -> Field {
-    field_of(b"f:", writer.get())
+fn fence_field(writer: Token) -> Field<18> {
+    field_of(b"f:", hex(writer))
 }
 
-fn field_of(kind: &[u8; 2], number: u64) -> Field {
-    let mut field = [0; 18];
+fn field_of<const N: usize, const M: usize>(kind: &[u8; 2], number: [u8; M]) -> Field<N> {
+    let mut field = [0; N];
     field[..2].copy_from_slice(kind);
-    field[2..].copy_from_slice(&digits(number));
+    field[2..].copy_from_slice(&number);
     field
+}
+
+/// Eleven letters for a fingerprint: with the two characters before them, Redis has a field in 16 bytes,
+/// where hex digits would take 32.
+fn letters(field: Fingerprint) -> [u8; 11] {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    std::array::from_fn(|place| {
+        let digit = field.0 >> (60 - 6 * place) & 0x3f;
+        ALPHABET[digit as usize]
+    })
 }
 
 fn hex(token: Token) -> [u8; 16] {
@@ -489,6 +499,17 @@ mod tests {
         ] {
             assert_eq!(token(garbage.as_bytes()), None, "{garbage}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_told_by_every_bit_and_takes_thirteen_bytes() {
+        let all: std::collections::HashSet<_> = (0..64)
+            .map(|bit| value_field(Fingerprint(1 << bit)))
+            .chain([0, u64::MAX].map(|field| value_field(Fingerprint(field))))
+            .collect();
+        assert_eq!(all.len(), 66);
+        assert_eq!(&value_field(Fingerprint(63)), b"v:AAAAAAAAAA_");
+        assert_eq!(&lease_field(Fingerprint(u64::MAX)), b"l:P__________");
     }
 
     #[test]

@@ -247,7 +247,7 @@ async fn garbage_in_every_field_is_a_miss_and_no_invalidation_is_lost() {
 const HUGE: &[u8] = &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01];
 
 /// Values that are none, made of one that is. What stands behind the first 25 bytes (seal, root,
-/// dependencies, kind) is read only where those are right.
+/// stamp, kind) is read only where those are right.
 fn damaged(value: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = value.to_vec();
     let at = rng.usize(..bytes.len());
@@ -257,10 +257,7 @@ fn damaged(value: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
         2 => bytes.extend_from_slice(&value[at..]),
         3 => drop(bytes.splice(25.., HUGE.to_vec())),
         4 => bytes = (0..at).map(|_| rng.u8(..)).collect(),
-        _ => {
-            let payload = bytes.len() - 1;
-            bytes.truncate(payload.max(26));
-        }
+        _ => drop(bytes.pop()),
     }
     bytes
 }

@@ -15,7 +15,7 @@ use crate::world::{Place, Sql, World};
 
 /// Where an envelope without a value that was asked for says what it holds, and where that begins.
 const KIND: usize = 24;
-const PAYLOAD: usize = 43;
+const PAYLOAD: usize = 26;
 const PLAIN: u8 = 1;
 const COMPRESSED: u8 = 3;
 
