@@ -13,7 +13,7 @@ use sea_orm::{
 
 use super::entity::{CachedEntity, PrimaryKeyOf, reading_site, site_at};
 use super::meta::EntityMeta;
-use super::probe::{self, Place, locate};
+use super::probe::{self, Asked, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Payload, Request, Shape};
@@ -154,11 +154,13 @@ fn held<E: CachedEntity, C: ConnectionTrait>(
     let Some(row) = meta.row_id(pk) else {
         return Err(locate(db));
     };
-    let held = probe::held(db, meta, row)?;
-    if !held.present {
-        return Ok(None);
+    let held = probe::held(db, Asked::row(meta, row))?;
+    match held.downcast() {
+        Ok(row) => Ok(Some(row)),
+        // So "no such row" is held.
+        Err(held) if held.is::<()>() => Ok(None),
+        Err(_) => Err(locate(db)),
     }
-    held.value.downcast().map(Some).map_err(|_| locate(db))
 }
 
 async fn read_row<E: CachedEntity, C: ConnectionTrait>(
