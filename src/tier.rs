@@ -22,7 +22,7 @@ use crate::store::{Count, Feed, Fingerprint, Mark, Stripe, Token};
 /// What an item takes beside the value, by measurement: its slot in the cache, half of one more (for the
 /// names of items that were evicted lately), its place in the table, room that both keep to grow into, the
 /// counts of the value's `Arc`.
-const OVERHEAD: usize = (size_of::<Id>() + size_of::<Held>() + 32) * 3 / 2 + 208;
+const OVERHEAD: usize = (size_of::<Id>() + size_of::<Slot>() + 32) * 3 / 2 + 208;
 
 /// How many items there is room for at first, by the weight of small rows.
 const EXPECTED_WEIGHT: u64 = 512;
@@ -33,24 +33,36 @@ const MOST_GENERATIONS: u64 = 16_384;
 /// The values that are held, and the generations that are known.
 pub(crate) struct Tier {
     feed: Arc<Feed>,
-    held: sync::Cache<Id, Held, Weigh>,
+    held: sync::Cache<Id, Slot, Weigh>,
     generations: sync::Cache<Key, Known>,
 }
 
 /// Names a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Id {
-    /// A row whose primary key is one number. No text has to be made to look it up.
+    /// A row or a query of the entity with this number. No text has to be made to look it up.
     Row(KeySpace, u32, RowId),
     /// Anything else.
     Entry(Key, Fingerprint),
 }
 
-/// A primary key that is one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RowId {
-    Integer(i64),
-    Uuid([u64; 2]),
+/// A primary key that is one number, or the digest of a query.
+///
+/// Two words, which go from hand to hand in registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowId(pub(crate) u64, pub(crate) u64);
+
+impl RowId {
+    #[inline]
+    pub(crate) fn integer(n: i64) -> Self {
+        Self(n.cast_unsigned(), 0)
+    }
+
+    /// Of a UUID or a digest.
+    #[inline]
+    pub(crate) fn wide(number: u128) -> Self {
+        Self(number as u64, (number >> 64) as u64)
+    }
 }
 
 /// Names a row, borrowed.
@@ -66,42 +78,52 @@ impl Hash for Id {
 }
 
 impl Hash for RowRef<'_> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self(space, entity, row) = self;
         space.hash(state);
-        match row {
-            RowId::Integer(n) => state.write_u64(n.cast_unsigned()),
-            RowId::Uuid([high, low]) => state.write_u64(high ^ low),
-        }
-        state.write_u32(*entity);
+        state.write_u64(row.0);
+        state.write_u64(row.1);
+        state.write_u64(u64::from(*entity));
     }
 }
 
 impl Equivalent<Id> for RowRef<'_> {
+    #[inline]
     fn equivalent(&self, id: &Id) -> bool {
         let Self(space, entity, row) = self;
         matches!(id, Id::Row(s, e, r) if r == row && e == entity && s == *space)
     }
 }
 
-/// A value that is held.
-#[derive(Clone)]
+/// Any value.
+pub(crate) type Value = Arc<dyn Any + Send + Sync>;
+
+/// What the tier answers.
 pub(crate) struct Held {
-    pub(crate) value: Arc<dyn Any + Send + Sync>,
+    pub(crate) value: Value,
     /// Whether there is such a row.
     pub(crate) present: bool,
     /// As in the envelope.
     pub(crate) seal: Option<NonZeroU64>,
-    /// Of its key and of the first generation that it depends on.
-    stripes: [Stripe; 2],
-    more: Option<Arc<More>>,
+}
+
+/// A value that is held, and what it depends on. Small: a hit copies it.
+#[derive(Clone)]
+struct Slot {
+    value: Value,
     mark: Mark,
     until: Ticks,
+    more: Option<Arc<More>>,
+    /// Of its key and of the first generation that it depends on.
+    stripes: [Stripe; 2],
     weight: u32,
 }
 
-/// What few values have.
+/// What a row does not have that is present and was asked for by number.
 struct More {
+    present: bool,
+    seal: Option<NonZeroU64>,
     /// The exact values asked for, where several may share a key.
     asked: Vec<u8>,
     /// Of the other generations.
@@ -125,7 +147,7 @@ struct Spot {
 
 /// What is to be held.
 pub(crate) struct Fresh {
-    pub(crate) value: Arc<dyn Any + Send + Sync>,
+    pub(crate) value: Value,
     pub(crate) present: bool,
     pub(crate) seal: Option<u64>,
     /// How long it may live.
@@ -137,9 +159,9 @@ pub(crate) struct Fresh {
 #[derive(Clone)]
 struct Weigh;
 
-impl Weighter<Id, Held> for Weigh {
-    fn weight(&self, _: &Id, held: &Held) -> u64 {
-        u64::from(held.weight)
+impl Weighter<Id, Slot> for Weigh {
+    fn weight(&self, _: &Id, slot: &Slot) -> u64 {
+        u64::from(slot.weight)
     }
 }
 
@@ -169,29 +191,45 @@ impl Tier {
     /// The row, if it is held and answers. Allocates nothing.
     #[inline]
     pub(crate) fn row(&self, space: &KeySpace, entity: u32, row: RowId) -> Option<Held> {
-        let held = self.held.get(&RowRef(space, entity, row))?;
-        self.answers(&held, &[]).then_some(held)
+        let slot = self.held.get(&RowRef(space, entity, row))?;
+        self.answer(slot, &[])
     }
 
     /// The value, if it is held and answers what was asked.
     pub(crate) fn value(&self, id: &Id, asked: &[u8]) -> Option<Held> {
-        let held = self.held.get(id)?;
-        self.answers(&held, asked).then_some(held)
+        self.answer(self.held.get(id)?, asked)
     }
 
     #[inline]
-    fn answers(&self, held: &Held, asked: &[u8]) -> bool {
-        let now = clock::now();
-        let (also_asked, stripes) = match &held.more {
-            None => (&[][..], &[][..]),
-            Some(more) => (&more.asked[..], &more.stripes[..]),
+    fn answer(&self, slot: Slot, asked: &[u8]) -> Option<Held> {
+        if !self.answers(&slot, asked) {
+            return None;
+        }
+        let (present, seal) = match &slot.more {
+            None => (true, None),
+            Some(more) => (more.present, more.seal),
         };
+        Some(Held {
+            value: slot.value,
+            present,
+            seal,
+        })
+    }
+
+    #[inline]
+    fn answers(&self, slot: &Slot, asked: &[u8]) -> bool {
+        let now = clock::now();
         self.feed.is_alive(now)
-            && now < held.until
-            && same(also_asked, asked)
-            && self
-                .feed
-                .stands(held.stripes.iter().chain(stripes), held.mark)
+            && now < slot.until
+            && match &slot.more {
+                None => asked.is_empty() && self.feed.stands(&slot.stripes, slot.mark),
+                Some(more) => self.answers_with(slot, more, asked),
+            }
+    }
+
+    fn answers_with(&self, slot: &Slot, more: &More, asked: &[u8]) -> bool {
+        let stripes = slot.stripes.iter().chain(&more.stripes);
+        same(&more.asked, asked) && self.feed.stands(stripes, slot.mark)
     }
 
     /// Begins to watch keys and generations. To be called before the store is asked for them.
@@ -292,30 +330,35 @@ impl Watch<'_> {
         let (Some(first), Some(second)) = (stripes.next(), stripes.next()) else {
             return;
         };
-        let more = More::of(asked, stripes.collect());
-        let extra = more.as_ref().map_or(0, |more| more.size());
-        let held = Held {
-            value,
+        let more = More {
             present,
-            seal: seal.and_then(NonZeroU64::new),
-            stripes: [first, second],
-            more,
+            // Who has found a value outdated asks for an entry.
+            seal: match id {
+                Id::Row(..) => None,
+                Id::Entry(..) => seal.and_then(NonZeroU64::new),
+            },
+            asked: asked.to_vec(),
+            stripes: stripes.collect(),
+        };
+        let more = more.says_something().then(|| Arc::new(more));
+        let extra = more.as_ref().map_or(0, |more| more.size());
+        let slot = Slot {
+            value,
             mark,
             until: self.began.after(life),
+            more,
+            stripes: [first, second],
             weight: u32::try_from(OVERHEAD + size + extra).unwrap_or(u32::MAX),
         };
-        if self.tier.answers(&held, asked) {
-            self.tier.held.insert(id, held);
+        if self.tier.answers(&slot, asked) {
+            self.tier.held.insert(id, slot);
         }
     }
 }
 
 impl More {
-    /// `None` if there is no more.
-    fn of(asked: &[u8], stripes: Vec<Stripe>) -> Option<Arc<Self>> {
-        let asked = asked.to_vec();
-        let some = !asked.is_empty() || !stripes.is_empty();
-        some.then(|| Arc::new(Self { asked, stripes }))
+    fn says_something(&self) -> bool {
+        !self.present || self.seal.is_some() || !self.asked.is_empty() || !self.stripes.is_empty()
     }
 
     fn size(&self) -> usize {
@@ -336,7 +379,7 @@ mod tests {
     }
 
     fn row(n: i64) -> Id {
-        Id::Row(space(), 1, RowId::Integer(n))
+        Id::Row(space(), 1, RowId::integer(n))
     }
 
     fn fresh(value: i32) -> Fresh {
@@ -358,7 +401,7 @@ mod tests {
     }
 
     fn found(tier: &Tier, n: i64) -> Option<i32> {
-        number(tier.row(&space(), 1, RowId::Integer(n)))
+        number(tier.row(&space(), 1, RowId::integer(n)))
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! Hits of the in-process tier, counted so that threads do not get in each other's way.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Entities with larger numbers are counted the ordinary way.
 const ENTITIES: usize = 512;
 
-const CELLS: usize = 16;
+/// So many threads at a time have a cell of their own.
+const OWNED: usize = 16;
+
+/// The others share these.
+const SHARED: usize = 16;
+
+const CELLS: usize = OWNED + SHARED;
 
 /// The hits of each entity.
 pub(super) struct Hits(Box<[OnceLock<Entity>]>);
@@ -49,10 +56,11 @@ impl Hits {
             name: name.to_owned(),
             cells: Default::default(),
         });
-        let counts = &entity.cells[cell()];
-        counts.hits.fetch_add(1, Ordering::Relaxed);
+        let cell = cell();
+        let counts = &entity.cells[cell];
+        add(&counts.hits, cell);
         if !present {
-            counts.absent.fetch_add(1, Ordering::Relaxed);
+            add(&counts.absent, cell);
         }
         true
     }
@@ -70,17 +78,68 @@ impl Hits {
     }
 }
 
-/// The cell of this thread: threads that were started one after another have different ones.
+/// Nobody but its thread writes to a cell that is owned, and so needs no locked instruction.
+#[inline]
+fn add(counter: &AtomicU64, cell: usize) {
+    if cell < OWNED {
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    } else {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The numbers of threads that have ended, and the first that no thread has had.
+static FREE: Mutex<(BTreeSet<usize>, usize)> = Mutex::new((BTreeSet::new(), 0));
+
+thread_local! {
+    // Needs no destructor, so the normal call costs one plain load.
+    static CELL: Cell<usize> = const { Cell::new(usize::MAX) };
+    static NUMBER: Number = Number::take();
+}
+
+/// The cell of this thread.
 #[inline]
 fn cell() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static CELL: Cell<usize> = const { Cell::new(usize::MAX) });
-    CELL.with(|cell| {
-        if cell.get() == usize::MAX {
-            cell.set(NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
+    match CELL.get() {
+        usize::MAX => find_cell(),
+        cell => cell,
+    }
+}
+
+#[cold]
+fn find_cell() -> usize {
+    // A thread that is about to end has given its number back.
+    let cell = NUMBER.try_with(Number::cell).unwrap_or(OWNED);
+    CELL.set(cell);
+    cell
+}
+
+/// The number of a thread, which no other has until it ends.
+struct Number(usize);
+
+impl Number {
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(free.0.pop_first().unwrap_or_else(|| {
+            free.1 += 1;
+            free.1 - 1
+        }))
+    }
+
+    fn cell(&self) -> usize {
+        match self.0 {
+            owned if owned < OWNED => owned,
+            shared => OWNED + shared % SHARED,
         }
-        cell.get()
-    })
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        CELL.set(OWNED);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        free.0.insert(self.0);
+    }
 }
 
 #[cfg(test)]
@@ -91,13 +150,13 @@ mod tests {
     fn hits_of_many_threads_add_up() {
         let hits = Hits::default();
         std::thread::scope(|scope| {
-            for _ in 0..20 {
+            for _ in 0..3 * OWNED {
                 scope.spawn(|| (0..1_000).for_each(|n| assert!(hits.count(3, "city", n > 9))));
             }
         });
         assert!(hits.count(0, "country", true));
         assert!(!hits.count(ENTITIES as u32, "many", true));
         let counted: Vec<_> = hits.counted().collect();
-        assert_eq!(counted, [("country", 1, 0), ("city", 20_000, 200)]);
+        assert_eq!(counted, [("country", 1, 0), ("city", 48_000, 480)]);
     }
 }

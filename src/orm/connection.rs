@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sea_orm::sea_query::Value;
+use sea_orm::sea_query;
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, IsolationLevel,
     QueryResult, QueryStream, Schema, SchemaBuilder, Statement, StreamTrait, TransactionError,
@@ -15,12 +15,13 @@ use sea_orm::{
 use super::fenced::Fenced;
 use super::levels::MOST_KEYS;
 use super::manual::{Manual, Write};
-use super::probe::{self, Handle, Question};
+use super::probe::{self, Asked, Handle};
 use super::site::Site;
 use super::stream::CachedStream;
 use super::transaction::{self, CachedTransaction};
 use crate::cache::Cache;
 use crate::config::Consistency;
+use crate::tier::Value;
 
 /// A [`DatabaseConnection`] attached to a cache: every write through it invalidates.
 ///
@@ -107,7 +108,7 @@ impl CachedConnection {
 
     /// The database's kind.
     pub fn get_database_backend(&self) -> DbBackend {
-        probe::answer(|question| self.handle(question));
+        probe::answer(|asked| self.held(asked), || self.handle());
         self.site.backend
     }
 
@@ -181,19 +182,24 @@ impl CachedConnection {
         self.manual.note("BEGIN", planned);
     }
 
-    fn handle(&self, question: Question) -> Handle {
-        if self.manual.is_open() {
-            return Handle::Transaction(self.site.clone());
+    #[inline]
+    fn held(&self, asked: Asked) -> Option<Value> {
+        let Asked { meta, entity, row } = asked;
+        let open = self.manual.is_open();
+        (!open).then(|| self.site.held(meta, entity, row))?
+    }
+
+    #[cold]
+    fn handle(&self) -> Handle {
+        let site = self.site.clone();
+        match self.manual.is_open() {
+            true => Handle::Transaction(site),
+            false => Handle::Connection(site),
         }
-        let held = match question {
-            Question::Row(meta, row) => self.site.held(meta, row),
-            Question::Place => None,
-        };
-        held.map_or_else(|| Handle::Connection(self.site.clone()), Handle::Held)
     }
 
     /// What a statement writes; `None` if it may go straight to the database.
-    fn write(&self, sql: &str, values: &[Value]) -> Option<Write> {
+    fn write(&self, sql: &str, values: &[sea_query::Value]) -> Option<Write> {
         let write = self.manual.note(sql, self.site.plan(sql, values))?;
         self.manual
             .compact(MOST_KEYS, |collected| self.site.compact(collected));
@@ -227,7 +233,7 @@ impl CachedConnection {
 }
 
 /// The values bound to a statement.
-pub(crate) fn values(stmt: &Statement) -> &[Value] {
+pub(crate) fn values(stmt: &Statement) -> &[sea_query::Value] {
     stmt.values.as_ref().map_or(&[], |values| &values.0)
 }
 

@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PrimaryKeyTrait};
 
 use super::meta::EntityMeta;
 use super::probe::{Place, locate};
-use super::query::QueryCache;
-use super::rows::{get, get_many, in_key_order, values};
+use super::query;
+use super::rows::{get, get_many, values};
 use super::site::{Site, installed};
 use crate::codec::RowCodec;
 use crate::config::Consistency;
@@ -96,7 +96,7 @@ pub(crate) fn site_at(place: Place, meta: &EntityMeta) -> Option<Site> {
 
 #[doc(hidden)]
 pub async fn all<E: CachedEntity, C: ConnectionTrait>(db: &C) -> Result<Rows<E::Model>, DbErr> {
-    in_key_order(E::find()).cached().all(db).await
+    query::all::<E, C>(db).await
 }
 
 #[doc(hidden)]

@@ -111,6 +111,12 @@ pub(crate) fn next_id() -> u32 {
 }
 
 impl EntityMeta {
+    /// Its number where its queries are named, which no entity has.
+    #[inline]
+    pub(crate) fn queries(&self) -> u32 {
+        self.id | 1 << 31
+    }
+
     /// The name of a row in the in-process tier, if its primary key is one number.
     #[inline]
     pub(crate) fn row_id(&self, value: &Value) -> Option<RowId> {
@@ -118,11 +124,8 @@ impl EntityMeta {
             return None;
         };
         match (self.columns[column].kind, value) {
-            (ColumnKind::Integer, value) => integer(value).map(RowId::Integer),
-            (ColumnKind::Uuid, Value::Uuid(Some(uuid))) => {
-                let (high, low) = uuid.as_u64_pair();
-                Some(RowId::Uuid([high, low]))
-            }
+            (ColumnKind::Integer, value) => integer(value).map(RowId::integer),
+            (ColumnKind::Uuid, Value::Uuid(Some(uuid))) => Some(RowId::wide(uuid.as_u128())),
             _ => None,
         }
     }

@@ -4,32 +4,90 @@
 //! thread-local and calls `get_database_backend`, the one synchronous method that every wrapper
 //! forwards; if one of our connections is at the end of the chain, it leaves its handle there.
 //!
-//! Who wants a row leaves the row's name there as well. If the in-process tier has it, the connection
-//! leaves that, and no handle has to be made: threads that read through the same connection would
+//! Who wants a row or a query's result leaves its name there as well. If the in-process tier has it, the
+//! connection leaves that, and no handle has to be made: threads that read through the same connection would
 //! otherwise wait for each other to count its users.
 
 use std::any::TypeId;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::mem::forget;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction};
 
 use super::meta::EntityMeta;
 use super::site::Site;
-use crate::tier::{Held, RowId};
+use crate::tier::{RowId, Value};
 
 thread_local! {
-    // Two cells: this one needs no destructor, so the normal call costs one plain load.
-    static ARMED: Cell<Option<Question>> = const { Cell::new(None) };
-    static ANSWER: RefCell<Option<Handle>> = const { RefCell::new(None) };
+    // This one needs no destructor, so the normal call costs one plain load.
+    static ARMED: Armed = const { Armed::new() };
+    static HELD: Cell<Option<Value>> = const { Cell::new(None) };
+    static ANSWER: Cell<Option<Handle>> = const { Cell::new(None) };
 }
 
-/// What a connection of ours is asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Question {
-    /// Where statements go.
-    Place,
-    /// Whether this row is in the in-process tier, and where statements go if it is not.
-    Row(&'static EntityMeta, RowId),
+/// What the asker wants to know, word by word: a processor that reads in one block what it has just
+/// written in several words waits until they are in memory.
+struct Armed {
+    is: Cell<bool>,
+    /// `None` if only the place is asked for.
+    meta: Cell<Option<&'static EntityMeta>>,
+    entity: Cell<u32>,
+    row: [Cell<u64>; 2],
+}
+
+/// A row or a query's result that is asked for: under which number of its entity it is named, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) meta: &'static EntityMeta,
+    pub(crate) entity: u32,
+    pub(crate) row: RowId,
+}
+
+impl Asked {
+    pub(crate) fn row(meta: &'static EntityMeta, row: RowId) -> Self {
+        let entity = meta.id;
+        Self { meta, entity, row }
+    }
+
+    /// All rows if there is no digest.
+    pub(crate) fn query(meta: &'static EntityMeta, digest: Option<u128>) -> Self {
+        Self {
+            meta,
+            entity: meta.queries(),
+            row: digest.map_or_else(RowId::default, RowId::wide),
+        }
+    }
+}
+
+impl Armed {
+    const fn new() -> Self {
+        Self {
+            is: Cell::new(false),
+            meta: Cell::new(None),
+            entity: Cell::new(0),
+            row: [Cell::new(0), Cell::new(0)],
+        }
+    }
+
+    #[inline]
+    fn arm(&self, asked: Option<Asked>) {
+        if let Some(Asked { entity, row, .. }) = asked {
+            self.entity.set(entity);
+            self.row[0].set(row.0);
+            self.row[1].set(row.1);
+        }
+        self.meta.set(asked.map(|asked| asked.meta));
+        self.is.set(true);
+    }
+
+    #[inline]
+    fn asked(&self) -> Option<Asked> {
+        Some(Asked {
+            meta: self.meta.get()?,
+            entity: self.entity.get(),
+            row: RowId(self.row[0].get(), self.row[1].get()),
+        })
+    }
 }
 
 /// What a connection of ours answers.
@@ -38,8 +96,6 @@ pub(crate) enum Handle {
     Connection(Site),
     /// Statements run in a transaction.
     Transaction(Site),
-    /// The row that was asked for.
-    Held(Held),
 }
 
 /// Where statements go.
@@ -60,68 +116,83 @@ pub(crate) enum Place {
 
 /// Where statements through `db` go.
 pub(crate) fn locate<C: ConnectionTrait>(db: &C) -> Place {
-    // Nothing is held for such a question.
-    find(db, Question::Place).unwrap_or(Place::Unknown)
-}
-
-/// The row, if the in-process tier of the connection that `db` is or forwards to has it.
-pub(crate) fn held<C: ConnectionTrait>(
-    db: &C,
-    meta: &'static EntityMeta,
-    row: RowId,
-) -> Result<Held, Place> {
-    match find(db, Question::Row(meta, row)) {
-        Ok(place) => Err(place),
-        Err(held) => Ok(held),
+    match seaorms_own::<C>() {
+        Some(place) => place,
+        None => {
+            ask(db, None);
+            answered()
+        }
     }
 }
 
-fn find<C: ConnectionTrait>(db: &C, question: Question) -> Result<Place, Held> {
-    let id = typeid::of::<C>();
-    // SeaORM's own types are told apart by name and not asked: a connection that is disconnected
-    // panics when it is.
-    Ok(if id == TypeId::of::<DatabaseConnection>() {
-        Place::Plain
-    } else if id == TypeId::of::<DatabaseTransaction>() {
-        Place::PlainTransaction
-    } else if id == TypeId::of::<DatabaseExecutor<'static>>() {
-        Place::Unknown
-    } else {
-        match ask(db, question) {
-            Some(Handle::Connection(site)) => Place::Cached(site),
-            Some(Handle::Transaction(site)) => Place::InTransaction(site),
-            Some(Handle::Held(held)) => return Err(held),
-            None => Place::Unknown,
-        }
-    })
-}
-
-/// The handle of the connection of ours that `db` is or forwards to.
-fn ask<C: ConnectionTrait>(db: &C, question: Question) -> Option<Handle> {
-    let _disarm = Disarm;
-    ARMED.set(Some(question));
-    let _ = db.get_database_backend();
-    ANSWER.take()
-}
-
-/// Leaves a handle, if one is asked for. Every `get_database_backend` of ours calls it.
+/// What is asked for, if the in-process tier of the connection that `db` is or forwards to has it.
 #[inline]
-pub(crate) fn answer(handle: impl FnOnce(Question) -> Handle) {
-    if let Some(question) = ARMED.take() {
-        ANSWER.set(Some(handle(question)));
+pub(crate) fn held<C: ConnectionTrait>(db: &C, asked: Asked) -> Result<Value, Place> {
+    if let Some(place) = seaorms_own::<C>() {
+        return Err(place);
+    }
+    ask(db, Some(asked));
+    HELD.take().ok_or_else(answered)
+}
+
+/// SeaORM's own types are told apart by name and not asked: a connection that is disconnected panics
+/// when it is.
+#[inline]
+fn seaorms_own<C: ConnectionTrait>() -> Option<Place> {
+    let id = typeid::of::<C>();
+    if id == TypeId::of::<DatabaseConnection>() {
+        Some(Place::Plain)
+    } else if id == TypeId::of::<DatabaseTransaction>() {
+        Some(Place::PlainTransaction)
+    } else if id == TypeId::of::<DatabaseExecutor<'static>>() {
+        Some(Place::Unknown)
+    } else {
+        None
     }
 }
 
-/// Disarms, also when the asked one panics.
-struct Disarm;
+#[cold]
+fn answered() -> Place {
+    match ANSWER.take() {
+        Some(Handle::Connection(site)) => Place::Cached(site),
+        Some(Handle::Transaction(site)) => Place::InTransaction(site),
+        None => Place::Unknown,
+    }
+}
 
-impl Drop for Disarm {
-    fn drop(&mut self) {
-        ARMED.set(None);
-        if std::thread::panicking() {
-            // It may have been answered before it panicked.
-            ANSWER.set(None);
+/// Asks the connection of ours that `db` is or forwards to.
+#[inline]
+fn ask<C: ConnectionTrait>(db: &C, asked: Option<Asked>) {
+    let panicked = Panicked;
+    ARMED.with(|armed| armed.arm(asked));
+    let _ = db.get_database_backend();
+    ARMED.with(|armed| armed.is.set(false));
+    forget(panicked);
+}
+
+/// Leaves what is asked for, if something is and it is held, and else a handle. Every
+/// `get_database_backend` of ours calls it.
+#[inline]
+pub(crate) fn answer(held: impl FnOnce(Asked) -> Option<Value>, handle: impl FnOnce() -> Handle) {
+    ARMED.with(|armed| {
+        if armed.is.replace(false) {
+            match armed.asked().and_then(held) {
+                Some(value) => HELD.set(Some(value)),
+                None => ANSWER.set(Some(handle())),
+            }
         }
+    });
+}
+
+/// Disarms when the asked one panics.
+struct Panicked;
+
+impl Drop for Panicked {
+    fn drop(&mut self) {
+        ARMED.with(|armed| armed.is.set(false));
+        // It may have been answered before it panicked.
+        HELD.set(None);
+        ANSWER.set(None);
     }
 }
 
@@ -232,7 +303,7 @@ mod tests {
         let disconnected = DatabaseConnection::default();
         let asked = catch_unwind(AssertUnwindSafe(|| place(&Wrapper(&disconnected))));
         assert!(asked.is_err());
-        answer(|_| unreachable!("nobody asks"));
+        answer(|_| unreachable!("nobody asks"), || unreachable!());
         assert_eq!(place(&cached().await), "cached");
     }
 
@@ -241,8 +312,10 @@ mod tests {
         let db = cached().await;
         assert_eq!(db.get_database_backend(), DbBackend::Sqlite);
         assert!(ANSWER.take().is_none());
-        assert!(ask(&db, Question::Place).is_some());
-        assert!(ask(&sqlite().await, Question::Place).is_none());
+        ask(&db, None);
+        assert!(ANSWER.take().is_some());
+        ask(&sqlite().await, None);
+        assert!(ANSWER.take().is_none());
     }
 
     #[tokio::test]

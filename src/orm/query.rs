@@ -12,9 +12,11 @@ use sea_orm::{
 use smallvec::smallvec;
 
 use super::effects::reads;
-use super::entity::{CachedEntity, Rows, reading_site};
+use super::entity::{CachedEntity, Rows, reading_site, site_at};
 use super::index::{find_index, index_on, is_primary_key};
-use super::rows::row_at;
+use super::meta::EntityMeta;
+use super::probe::{self, Asked, Place, locate};
+use super::rows::{in_key_order, row_at};
 use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
@@ -63,6 +65,7 @@ impl<E: CachedEntity> QueryCache<E> for Select<E> {
             select: self,
             ttl: None,
             tags: Vec::new(),
+            whole: false,
         }
     }
 }
@@ -74,6 +77,8 @@ pub struct CachedSelect<E: EntityTrait> {
     select: Select<E>,
     ttl: Option<Duration>,
     tags: Vec<String>,
+    /// Whether it is the entity's `cached_all`, which needs no digest for a name.
+    whole: bool,
 }
 
 /// One page of a cached select.
@@ -193,28 +198,30 @@ impl<E: CachedEntity> CachedSelect<E> {
         F: Future<Output = Result<P, DbErr>> + Send,
     {
         let meta = E::cached_meta();
-        let Some(site) = reading_site(db, meta) else {
-            return load().await;
-        };
-        let (key, dependencies) = match self.identify(&site, kind, &statement) {
-            Ok(found) => found,
+        let digest = match digest(&statement) {
+            Ok(digest) => digest,
             Err(reason) => {
-                site.cache.emit(&Event::NotCached {
-                    entity: &meta.name,
-                    reason: &reason,
-                });
+                not_cached(meta, reading_site(db, meta).as_ref(), &reason);
                 return load().await;
             }
         };
-        let policy = EntityPolicy {
-            ttl: self.ttl.unwrap_or(meta.policy.ttl),
-            ..meta.policy.clone()
+        let asked = Asked::query(meta, self.name(kind, digest));
+        let place = match held(db, asked) {
+            Ok(held) => return Ok(held),
+            Err(place) => place,
         };
-        let policy = EntityPolicy {
-            absent_ttl: policy.ttl,
-            ..policy
+        let Some(site) = site_at(place, meta) else {
+            return load().await;
+        };
+        let (key, dependencies) = match self.identify(&site, kind, &statement.sql, digest) {
+            Ok(found) => found,
+            Err(reason) => {
+                not_cached(meta, Some(&site), &reason);
+                return load().await;
+            }
         };
         let dependencies = Dependencies::new(dependencies);
+        let policy = self.policy();
         let shape = Shape {
             entity: &meta.name,
             field,
@@ -225,7 +232,7 @@ impl<E: CachedEntity> CachedSelect<E> {
             bounded: site.is_bounded(meta),
         };
         let request = Request {
-            id: Id::Entry(key.clone(), field),
+            id: Id::Row(site.space.clone(), asked.entity, asked.row),
             key,
             asked: Vec::new(),
             outdated: None,
@@ -239,14 +246,43 @@ impl<E: CachedEntity> CachedSelect<E> {
         answer.ok_or_else(|| DbErr::Custom("a cached select had no answer".to_owned()))
     }
 
+    /// An empty result lives as long as others.
+    fn policy(&self) -> EntityPolicy {
+        let policy = E::cached_meta().policy.clone();
+        let ttl = self.ttl.unwrap_or(policy.ttl);
+        EntityPolicy {
+            ttl,
+            absent_ttl: ttl,
+            ..policy
+        }
+    }
+
+    /// What names the result in the in-process tier; `None` for all rows. The tags are part of it: in the
+    /// store an entry says itself what it depends on.
+    fn name(&self, kind: &str, digest: u128) -> Option<u128> {
+        if self.whole {
+            return None;
+        }
+        let mut name = digest.to_le_bytes().to_vec();
+        for part in [kind]
+            .into_iter()
+            .chain(self.tags.iter().map(String::as_str))
+        {
+            put_varint(&mut name, part.len() as u64);
+            name.extend_from_slice(part.as_bytes());
+        }
+        Some(codec::stable_hash128(&name))
+    }
+
     /// The select's key and the generations that it depends on, or why it cannot be cached.
     fn identify(
         &self,
         site: &Site,
         kind: &str,
-        statement: &Statement,
+        sql: &str,
+        digest: u128,
     ) -> Result<(Key, Vec<Key>), String> {
-        let reads = reads(&statement.sql, site.backend, registry());
+        let reads = reads(sql, site.backend, registry());
         if let Some(table) = reads.unknown.first() {
             return Err(format!(
                 "the select reads `{table}`, which is no cached entity"
@@ -254,11 +290,6 @@ impl<E: CachedEntity> CachedSelect<E> {
         }
         if reads.uncacheable || reads.entities.is_empty() {
             return Err("the statement locks rows, writes, or is not a plain select".to_owned());
-        }
-        let mut text = statement.sql.clone().into_bytes();
-        text.push(0);
-        for value in statement.values.iter().flat_map(|values| &values.0) {
-            codec::put_value(&mut text, value).map_err(|error| error.to_string())?;
         }
         let mut dependencies: Vec<Key> = reads
             .entities
@@ -273,11 +304,50 @@ impl<E: CachedEntity> CachedSelect<E> {
         dependencies.sort();
         dependencies.dedup();
         let entity = &E::cached_meta().name;
-        Ok((
-            site.space.query(entity, kind, codec::stable_hash128(&text)),
-            dependencies,
-        ))
+        Ok((site.space.query(entity, kind, digest), dependencies))
     }
+}
+
+/// The digest of a statement with its values, or why there is none.
+fn digest(statement: &Statement) -> Result<u128, String> {
+    let mut text = Vec::with_capacity(statement.sql.len() + 64);
+    text.extend_from_slice(statement.sql.as_bytes());
+    text.push(0);
+    for value in statement.values.iter().flat_map(|values| &values.0) {
+        codec::put_value(&mut text, value).map_err(|error| error.to_string())?;
+    }
+    Ok(codec::stable_hash128(&text))
+}
+
+fn not_cached(meta: &EntityMeta, site: Option<&Site>, reason: &str) {
+    if let Some(site) = site {
+        let entity = &meta.name;
+        site.cache.emit(&Event::NotCached { entity, reason });
+    }
+}
+
+/// The result that the in-process tier has; else where to read it.
+fn held<P: Payload, C: ConnectionTrait>(db: &C, asked: Asked) -> Result<P, Place> {
+    let held = probe::held(db, asked)?;
+    held.downcast_ref().cloned().ok_or_else(|| locate(db))
+}
+
+/// All rows, in the order of the primary key.
+pub(super) async fn all<E: CachedEntity, C: ConnectionTrait>(
+    db: &C,
+) -> Result<Rows<E::Model>, DbErr> {
+    let asked = Asked::query(E::cached_meta(), None);
+    if let Ok(models) = held::<Models<E>, C>(db, asked) {
+        return Ok(models.0);
+    }
+    // In a box of its own: who is answered from the tier moves nothing of it.
+    Box::pin(read_all::<E, C>(db)).await
+}
+
+async fn read_all<E: CachedEntity, C: ConnectionTrait>(db: &C) -> Result<Rows<E::Model>, DbErr> {
+    let mut select = in_key_order(E::find()).cached();
+    select.whole = true;
+    select.all(db).await
 }
 
 /// The rows of a select.

@@ -16,14 +16,14 @@ use smallvec::smallvec;
 
 use super::entity::{CachedEntity, PrimaryKeyOf, reading_site, site_at};
 use super::meta::EntityMeta;
-use super::probe::{self, Place, locate};
+use super::probe::{self, Asked, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
 use crate::fill::{Fetched, Few, Payload, Request, Shape};
 use crate::gather::{Load, Wanted};
 use crate::key::{EntityKeys, Key, KeyPart, Pk};
 use crate::observe::Event;
-use crate::tier::{Held, Id};
+use crate::tier::{self, Held, Id};
 
 /// One row, or the knowledge that there is none.
 struct Row<E: EntityTrait>(Option<Arc<E::Model>>);
@@ -53,11 +53,7 @@ impl<E: CachedEntity> Payload for Row<E> {
     }
 
     fn held(held: &Held) -> Option<Self> {
-        if !held.present {
-            return Some(Self(None));
-        }
-        let row = held.value.clone().downcast().ok()?;
-        Some(Self(Some(row)))
+        row_held(held.value.clone()).map(Self)
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -165,11 +161,17 @@ fn held<E: CachedEntity, C: ConnectionTrait>(
     let Some(row) = meta.row_id(pk) else {
         return Err(locate(db));
     };
-    let held = probe::held(db, meta, row)?;
-    if !held.present {
-        return Ok(None);
+    let held = probe::held(db, Asked::row(meta, row))?;
+    row_held(held).ok_or_else(|| locate(db))
+}
+
+/// The row that is held like this, or that there is none.
+#[inline]
+fn row_held<M: Send + Sync + 'static>(held: tier::Value) -> Option<Option<Arc<M>>> {
+    match held.downcast() {
+        Ok(row) => Some(Some(row)),
+        Err(held) => held.is::<()>().then_some(None),
     }
-    held.value.downcast().map(Some).map_err(|_| locate(db))
 }
 
 async fn read_row<E: CachedEntity, C: ConnectionTrait>(
@@ -266,7 +268,7 @@ pub(super) async fn rows_at<E: CachedEntity, C: ConnectionTrait>(
 fn held_row<E: CachedEntity>(site: &Site, pk: &Pk) -> Option<Row<E>> {
     let meta = E::cached_meta();
     let [value] = &pk[..] else { return None };
-    Row::held(&site.held(meta, meta.row_id(value)?)?)
+    row_held(site.held(meta, meta.id, meta.row_id(value)?)?).map(Row)
 }
 
 /// The same of rows that the in-process tier does not have.

@@ -2,7 +2,7 @@
 
 use std::sync::{OnceLock, PoisonError, RwLock};
 
-use sea_orm::sea_query::Value;
+use sea_orm::sea_query;
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::connection::CachedConnection;
@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::config::Consistency;
 use crate::invalidation::Invalidation;
 use crate::key::{Generation, KeyPart, KeySpace};
-use crate::tier::{Held, RowId};
+use crate::tier::{RowId, Value};
 
 /// Past this many keys of one entity in one transaction, its generations instead.
 const MOST_KEYS: usize = 1_000;
@@ -36,7 +36,7 @@ pub(crate) struct Planned {
 
 impl Site {
     /// What `sql` makes stale in this database.
-    pub(crate) fn plan(&self, sql: &str, values: &[Value]) -> Planned {
+    pub(crate) fn plan(&self, sql: &str, values: &[sea_query::Value]) -> Planned {
         let effects = effects(sql, values, self.backend, registry());
         Planned {
             control: effects.control,
@@ -158,14 +158,14 @@ impl Site {
         self.consistency(meta) == Consistency::Bounded
     }
 
-    /// The row, if the in-process tier has it.
+    /// The row, or the query's result, if the in-process tier has it.
     #[inline]
-    pub(crate) fn held(&self, meta: &EntityMeta, row: RowId) -> Option<Held> {
+    pub(crate) fn held(&self, meta: &EntityMeta, entity: u32, row: RowId) -> Option<Value> {
         let tier = self.cache.tier().filter(|_| self.is_bounded(meta))?;
-        let held = tier.row(&self.space, meta.id, row)?;
+        let held = tier.row(&self.space, entity, row)?;
         let witness = self.cache.witness();
         witness.l1_hit(meta.id, &meta.name, held.present);
-        Some(held)
+        Some(held.value)
     }
 
     /// The same site, read with this consistency.

@@ -56,7 +56,7 @@ impl CachedTransaction {
 
     /// The database's kind.
     pub fn get_database_backend(&self) -> DbBackend {
-        probe::answer(|_| Handle::Transaction(self.site.clone()));
+        probe::answer(|_| None, || Handle::Transaction(self.site.clone()));
         self.site.backend
     }
 

@@ -125,6 +125,39 @@ async fn what_it_answers_costs_nothing_in_every_way_to_read() {
     );
 }
 
+#[tokio::test]
+async fn selects_that_differ_in_no_more_than_their_tags_are_not_each_others() {
+    let world = World::new(Sql::Sqlite, Place::Tiered).await;
+    seed(&world).await;
+    let tagged = |tag: &str| city::Entity::find().cached().tags([tag]);
+    let read = async |tag: &str| world.cost(tagged(tag).all(&world.db)).await.1;
+    for tag in ["a", "b", "a", "b"] {
+        read(tag).await;
+    }
+    assert_eq!(read("b").await, NOTHING);
+    world.cache.invalidate_tags(["b"]).await.unwrap();
+    assert_eq!(read("a").await, NOTHING);
+    assert_eq!(read("b").await.statements, 1);
+}
+
+#[tokio::test]
+async fn all_rows_and_a_select_of_some_are_not_each_others() {
+    let world = World::new(Sql::Sqlite, Place::Tiered).await;
+    seed(&world).await;
+    let db = &world.db;
+    for _ in 0..3 {
+        assert_eq!(city::Entity::cached_all(db).await.unwrap().len(), 4);
+        let none = city::Entity::find()
+            .filter(city::Column::Id.gt(99))
+            .cached();
+        assert_eq!(none.all(db).await.unwrap().len(), 0);
+        assert_eq!(none.one(db).await.unwrap(), None);
+        assert_eq!(none.count(db).await.unwrap(), 0);
+    }
+    city::Entity::delete_by_id(1).exec(db).await.unwrap();
+    assert_eq!(city::Entity::cached_all(db).await.unwrap().len(), 3);
+}
+
 fn uuid(n: u128) -> sea_orm::prelude::Uuid {
     sea_orm::prelude::Uuid::from_u128(n)
 }
