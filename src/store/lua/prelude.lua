@@ -5,7 +5,7 @@
 --   l:<fingerprint>  a lease, '<token>:<deadline>'
 --   f:<token>        a writer's fence: its deadline
 --   g                a generation's name: a token
--- A fingerprint or token is 16 hex digits, a deadline milliseconds of this server's clock. What
+-- A token is 16 hex digits, a fingerprint 11 letters of base64, a deadline milliseconds of this server's clock. What
 -- cannot be read so counts as gone.
 local key = KEYS[1]
 local time = redis.call('TIME')
