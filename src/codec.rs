@@ -115,10 +115,21 @@ pub fn put_varint(out: &mut Vec<u8>, n: u64) {
     }
 }
 
-/// Appends a signed number of variable length, small where it is near to zero (zigzag).
+/// A signed number as one that is small where it is near to zero (zigzag).
+#[inline]
+fn folded(n: i64) -> u64 {
+    (n << 1 ^ n >> 63) as u64
+}
+
+#[inline]
+fn unfolded(n: u64) -> i64 {
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}
+
+/// Appends a signed number of variable length, [`folded`].
 #[inline]
 fn put_signed(out: &mut Vec<u8>, n: i64) {
-    put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
+    put_varint(out, folded(n));
 }
 
 /// Appends bytes after their length.
@@ -249,7 +260,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn signed(&mut self) -> Result<i64, CodecError> {
         let n = self.varint()?;
-        Ok((n >> 1) as i64 ^ -((n & 1) as i64))
+        Ok(unfolded(n))
     }
 
     /// Takes a signed number that must fit `T`.

@@ -6,7 +6,6 @@
 mod judge;
 mod lookup;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -22,10 +21,10 @@ use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
 use crate::envelope::{Noted, place_id, seal};
 use crate::flight::{Landed, Lease};
-use crate::key::Key;
+use crate::key::{Dependencies, Key};
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
-use crate::tier::{Held, Id, Watch};
+use crate::tier::{self, Held, Id, Watch};
 
 /// What can be cached; a clone costs next to nothing.
 pub(crate) trait Payload: Clone + Send + Sync + 'static {
@@ -34,7 +33,7 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
     /// About how many bytes it takes in memory; `encoded` is how many it takes in the store.
     fn size(&self, encoded: usize) -> usize;
     /// The value as the in-process tier holds it.
-    fn hold(&self) -> Arc<dyn Any + Send + Sync> {
+    fn hold(&self) -> tier::Value {
         Arc::new(self.clone())
     }
     /// The value that it holds.
@@ -57,9 +56,7 @@ pub(crate) struct Shape<'a> {
     pub(crate) entity: &'a str,
     pub(crate) field: Fingerprint,
     /// The generations to depend on; a present value needs only the first `present_needs`.
-    pub(crate) dependencies: &'a [Key],
-    /// As in [`Dependencies`](crate::key::Dependencies).
-    pub(crate) dependencies_id: u64,
+    pub(crate) dependencies: &'a Dependencies,
     pub(crate) present_needs: usize,
     pub(crate) policy: &'a EntityPolicy,
     /// Whether the in-process tier may answer.
@@ -199,7 +196,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 return Ok(());
             }
             if Instant::now() >= give_up {
-                self.load_directly(busy.iter().map(|(position, ..)| *position));
+                self.give_up_missed();
                 continue;
             }
             self.join(busy, pause).await;
@@ -220,11 +217,11 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let replies = match self.cache.run(Some(self.shape.entity), batch).await {
             Ok(replies) => replies,
             Err(_) => {
-                self.load_directly(missed.into_iter().map(|(position, _)| position));
+                self.give_up_missed();
                 return Vec::new();
             }
         };
-        let (generations, answers) = replies.items.split_at(self.shape.dependencies.len());
+        let (generations, answers) = replies.items.split_at(self.shape.dependencies.keys.len());
         self.heal(generations).await;
         let noted = Arc::new(note(replies.root, generations));
         let mut answers = answers.iter();
@@ -241,7 +238,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// Wipes what stands under a generation's key and is none. Until then nothing can be cached.
     async fn heal(&self, generations: &[Reply]) {
         let mut batch = Vec::new();
-        for (key, reply) in self.shape.dependencies.iter().zip(generations) {
+        for (key, reply) in self.shape.dependencies.keys.iter().zip(generations) {
             if let Reply::Failed(reason) = reply {
                 let entity = self.shape.entity;
                 self.cache.emit(&Event::Corrupt {
@@ -262,7 +259,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {
-        let generations = self.shape.dependencies.iter();
+        let generations = self.shape.dependencies.keys.iter();
         let mut batch: Vec<Op> = generations
             .map(|key| Op::Generation {
                 key: key.clone(),
@@ -349,9 +346,12 @@ impl<'a, P: Payload> Fetch<'a, P> {
         self.states[position] = State::Direct;
     }
 
-    fn load_directly(&mut self, positions: impl Iterator<Item = usize>) {
-        for position in positions {
-            self.states[position] = State::Direct;
+    /// What is missed is to be loaded and not filled.
+    fn give_up_missed(&mut self) {
+        for state in &mut self.states {
+            if matches!(state, State::Missed(_)) {
+                *state = State::Direct;
+            }
         }
     }
 
@@ -436,7 +436,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     fn enveloped(&self, position: usize, value: &P, noted: &Noted, token: Token) -> Option<Bytes> {
         let present = value.is_present();
         let request = &self.requests[position];
-        let place = place_id(self.shape.dependencies_id, &request.key);
+        let place = place_id(self.shape.dependencies.id, &request.key);
         let Some(stamp) = noted.stamp(place, self.needs(present)) else {
             self.cache.emit(&Event::Fenced {
                 entity: self.shape.entity,

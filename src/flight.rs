@@ -1,6 +1,5 @@
 //! Loads under way: leases across processes, flights within this one.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +9,7 @@ use crate::cache::Cache;
 use crate::envelope::Noted;
 use crate::key::Key;
 use crate::store::{Fingerprint, Op, Token};
+use crate::tier;
 
 /// The loads under way in this process, by their lease.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Landed {
     pub(crate) noted: Arc<Noted>,
     /// As in [`Request`](crate::fill::Request): the lease is the key's, which may stand for other values as well.
     pub(crate) asked: Vec<u8>,
-    pub(crate) value: Arc<dyn Any + Send + Sync>,
+    pub(crate) value: tier::Value,
 }
 
 impl Flights {

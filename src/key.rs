@@ -41,11 +41,6 @@ impl Key {
         TEXT.set(text);
         key
     }
-
-    /// The key of these texts, one after another.
-    fn joined(parts: &[&str]) -> Self {
-        Self(parts.concat().into())
-    }
 }
 
 impl fmt::Debug for Key {
@@ -81,6 +76,10 @@ impl Generation {
     }
 }
 
+/// What stands before the key of a row, and before the name of a generation.
+const ROW: &str = ":pk:";
+const GENERATION: &str = ":gen:";
+
 /// The part of all keys that one database (and tenant) on one cache has for itself.
 #[derive(Clone, Debug)]
 pub struct KeySpace(Arc<Space>);
@@ -97,7 +96,7 @@ struct Space {
 #[derive(Debug)]
 pub(crate) struct EntityKeys {
     /// What they all begin with.
-    stem: String,
+    stem: Key,
     rows: OnceLock<Dependencies>,
     index: OnceLock<Dependencies>,
 }
@@ -132,8 +131,8 @@ impl EntityKeys {
         backend: DbBackend,
     ) -> Option<Key> {
         Key::of(|text| {
-            text.push_str(&self.stem);
-            text.push_str(":pk:");
+            text.push_str(self.stem.as_str());
+            text.push_str(ROW);
             KeyPart::write(text, kinds, values, backend)
         })
     }
@@ -153,7 +152,8 @@ impl EntityKeys {
     }
 
     fn dependencies(&self, generations: [Generation; 2]) -> Dependencies {
-        let key = |generation: Generation| Key::joined(&[&self.stem, ":gen:", generation.name()]);
+        let stem = self.stem.as_str();
+        let key = |generation: Generation| [stem, GENERATION, generation.name()].concat().into();
         Dependencies::new(generations.map(key).into())
     }
 }
@@ -211,7 +211,7 @@ impl KeySpace {
         }
         let new = || {
             Arc::new(EntityKeys {
-                stem: format!("{}:{}", self.0.text, escape(name)),
+                stem: self.key(name, &[]),
                 rows: OnceLock::new(),
                 index: OnceLock::new(),
             })
@@ -221,7 +221,7 @@ impl KeySpace {
 
     /// The key of a row.
     pub fn row(&self, entity: &str, pk: &KeyPart) -> Key {
-        self.key(entity, &[":pk:", &pk.0])
+        self.key(entity, &[ROW, &pk.0])
     }
 
     /// The key of an index entry.
@@ -236,7 +236,7 @@ impl KeySpace {
 
     /// The key of one of an entity's generations.
     pub fn generation(&self, entity: &str, generation: Generation) -> Key {
-        self.key(entity, &[":gen:", generation.name()])
+        self.key(entity, &[GENERATION, generation.name()])
     }
 
     fn key(&self, entity: &str, rest: &[&str]) -> Key {

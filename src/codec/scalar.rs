@@ -11,7 +11,7 @@ use super::put_bytes;
 #[cfg(feature = "with-bigdecimal")]
 use super::put_signed;
 use super::temporal::*;
-use super::{CodecError, DEEPEST, Reader, json, tag, utf8};
+use super::{CodecError, DEEPEST, Reader, folded, json, tag, unfolded, utf8};
 
 /// A type that is the content of one variant of SeaORM's `Value`.
 pub trait Scalar: Sized {
@@ -83,17 +83,6 @@ fn width_of(n: u64) -> (u8, usize) {
         7.. => (7, 8),
         _ => (bytes as u8, bytes as usize),
     }
-}
-
-/// A signed number, small where it is near to zero.
-#[inline]
-fn folded(n: i64) -> u64 {
-    (n << 1 ^ n >> 63) as u64
-}
-
-#[inline]
-fn unfolded(n: u64) -> i64 {
-    (n >> 1) as i64 ^ -((n & 1) as i64)
 }
 
 #[inline]

@@ -42,7 +42,7 @@ impl<P: Payload> Fetch<'_, P> {
             return stale;
         }
         let needs = self.needs(envelope.present);
-        let id = place_id(self.shape.dependencies_id, &request.key);
+        let id = place_id(self.shape.dependencies.id, &request.key);
         if !envelope.is_valid(noted, id, needs, &request.asked) {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;
@@ -79,7 +79,7 @@ impl<P: Payload> Fetch<'_, P> {
         if present {
             self.shape.present_needs
         } else {
-            self.shape.dependencies.len()
+            self.shape.dependencies.keys.len()
         }
     }
 }

@@ -13,7 +13,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// First request: what the in-process tier does not answer, values and generations.
     pub(super) async fn look_up(&mut self) {
         let keys = self.requests.iter().map(|request| &request.key);
-        let generations = self.shape.dependencies;
+        let generations = &self.shape.dependencies.keys;
         if self.cache.bypasses(keys.clone().chain(generations)) {
             self.states = self.requests.iter().map(|_| State::Direct).collect();
             return self.count_lookups(0);
@@ -62,17 +62,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
     }
 
-    fn give_up_missed(&mut self) {
-        for state in &mut self.states {
-            if matches!(state, State::Missed(_)) {
-                *state = State::Direct;
-            }
-        }
-    }
-
     /// Values, how long they will live where they may be held, and the generations that are not known.
     fn look_up_ops(&self, open: usize) -> Vec<Op> {
-        let mut batch = Vec::with_capacity(2 * open + self.shape.dependencies.len());
+        let mut batch = Vec::with_capacity(2 * open + self.shape.dependencies.keys.len());
         let field = self.shape.field;
         for (position, _) in self.missed() {
             let key = self.requests[position].key.clone();
@@ -84,7 +76,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 batch.push(Op::Life { key });
             }
         }
-        for (nth, key) in self.shape.dependencies.iter().enumerate() {
+        for (nth, key) in self.shape.dependencies.keys.iter().enumerate() {
             if self.known(nth).is_none() {
                 batch.push(Op::Peek { key: key.clone() });
             }
@@ -99,7 +91,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// The generations, those that are known and those that the store has answered.
     fn note_peeked(&self, root: Token, answers: &[Reply]) -> Noted {
         let mut answers = answers.iter();
-        let generations = self.shape.dependencies.iter().enumerate();
+        let generations = self.shape.dependencies.keys.iter().enumerate();
         let generations = generations.map(|(nth, key)| {
             self.known(nth).or_else(|| match answers.next() {
                 Some(Reply::Generation(Some(token))) => {

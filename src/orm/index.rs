@@ -217,8 +217,7 @@ impl<E: CachedEntity> IndexLookup<E> {
         Shape {
             entity: &self.meta.name,
             field: self.meta.fingerprint,
-            dependencies: &dependencies.keys,
-            dependencies_id: dependencies.id,
+            dependencies,
             present_needs: dependencies.keys.len(),
             policy: &self.meta.policy,
             bounded: site.is_bounded(self.meta),

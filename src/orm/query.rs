@@ -225,8 +225,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         let shape = Shape {
             entity: &meta.name,
             field,
-            dependencies: &dependencies.keys,
-            dependencies_id: dependencies.id,
+            dependencies: &dependencies,
             present_needs: dependencies.keys.len(),
             policy: &policy,
             bounded: site.is_bounded(meta),

@@ -1,6 +1,5 @@
 //! Rows by primary key.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::slice;
@@ -45,7 +44,7 @@ impl<E: CachedEntity> Payload for Row<E> {
     }
 
     /// The row itself: one pointer less to follow.
-    fn hold(&self) -> Arc<dyn Any + Send + Sync> {
+    fn hold(&self) -> tier::Value {
         match &self.0 {
             Some(row) => row.clone(),
             None => Arc::new(()),
@@ -77,8 +76,7 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site, keys: &'a EntityKeys) -> Sha
     Shape {
         entity: &meta.name,
         field: meta.fingerprint,
-        dependencies: &dependencies.keys,
-        dependencies_id: dependencies.id,
+        dependencies,
         present_needs: 1,
         policy: &meta.policy,
         bounded: site.is_bounded(meta),

@@ -5,8 +5,8 @@
 --   l:<fingerprint>  a lease, '<token>:<deadline>'
 --   f:<token>        a writer's fence: its deadline
 --   g                a generation's name: a token
--- A token is 16 hex digits, a fingerprint 11 letters of base64, a deadline milliseconds of this server's clock. What
--- cannot be read so counts as gone.
+-- A token is 16 hex digits, a fingerprint 11 letters of base64, a deadline milliseconds of this
+-- server's clock. What cannot be read so counts as gone.
 local key = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
