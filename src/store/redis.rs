@@ -12,13 +12,16 @@ use super::{Feed, Op, OwnChange, Replies, Store, StoreError};
 
 mod address;
 mod cluster;
+mod connection;
 mod link;
+mod resp;
 mod sentinel;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
 
 use crate::key::escape;
+use address::Server;
 use cluster::Cluster;
 use link::{Link, Live, Target};
 use sentinel::Sentinels;
@@ -106,8 +109,8 @@ impl RedisStore {
     /// # Errors
     /// If the URL cannot be parsed.
     pub fn lazy(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        let client = address::client(url, &options)?;
-        Ok(Self::of(Target::Server(client), options))
+        let server = Server::new(url, &options)?;
+        Ok(Self::of(Target::Server(server), options))
     }
 
     /// The server that sentinels at these URLs call the primary of this name, asked again at each
@@ -180,9 +183,8 @@ impl fmt::Debug for RedisStore {
         let mut store = f.debug_struct("RedisStore");
         match &self.home {
             Home::Server(link) => match &link.target {
-                Target::Server(client) | Target::Node(client) => {
-                    let address = client.get_connection_info().addr();
-                    store.field("address", &format_args!("{address}"))
+                Target::Server(server) | Target::Node(server) => {
+                    store.field("address", &format_args!("{}", server.place()))
                 }
                 Target::Primary(sentinels) => store.field("primary", &sentinels.name()),
             },

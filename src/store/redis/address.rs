@@ -3,9 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use futures_util::FutureExt;
+use futures_util::future::select_ok;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use tokio::net::{TcpStream, lookup_host};
 
 use super::RedisOptions;
+use super::connection::{Connection, News};
+use super::resp::{Answer, Request};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::store::StoreError;
 
 /// A node of a cluster, as it calls itself.
@@ -30,37 +37,6 @@ impl Address {
         };
         (port != 0).then_some(Self { host, port })
     }
-
-    /// Of a server that has one.
-    pub(super) fn of(client: &Client) -> Option<Self> {
-        match client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                let (host, port) = (host.as_str().into(), *port);
-                Some(Self { host, port })
-            }
-            _ => None,
-        }
-    }
-
-    /// The server here, signed in to as to another one.
-    pub(super) fn like(&self, other: &Client) -> Result<Client, StoreError> {
-        let info = other.get_connection_info().clone();
-        let (host, port) = (self.host.to_string(), self.port);
-        let address = match info.addr() {
-            ConnectionAddr::TcpTls {
-                insecure,
-                tls_params,
-                ..
-            } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        Client::open(info.set_addr(address)).map_err(|error| wrong(&error))
-    }
 }
 
 impl fmt::Display for Address {
@@ -69,38 +45,145 @@ impl fmt::Display for Address {
     }
 }
 
-/// The server that a URL names, signed in to as it says.
-pub(super) fn client(url: &str, options: &RedisOptions) -> Result<Client, StoreError> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    if cfg!(not(feature = "tls")) && matches!(scheme, "rediss" | "valkeys") {
-        let text = "`rediss://` needs the feature `tls` of sea-orm-cache, which is not enabled";
-        return Err(StoreError::Unreachable(text.to_owned()));
+/// A server, and how to sign in to it.
+#[derive(Clone)]
+pub(super) struct Server {
+    info: ConnectionInfo,
+    /// How to trust it, where it is to be reached by TLS.
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+impl Server {
+    /// The server that a URL names.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables))]
+    pub(super) fn new(url: &str, options: &RedisOptions) -> Result<Self, StoreError> {
+        // What goes through TLS is otherwise the same.
+        let (plain, is_tls) = match url.split_once("s://") {
+            Some((scheme @ ("redis" | "valkey"), rest)) => (format!("{scheme}://{rest}"), true),
+            _ => (url.to_owned(), false),
+        };
+        if cfg!(not(feature = "tls")) && is_tls {
+            let text = "`rediss://` needs the feature `tls` of sea-orm-cache, which is not enabled";
+            return Err(StoreError::Unreachable(text.to_owned()));
+        }
+        let info = plain.into_connection_info();
+        Ok(Self {
+            info: info.map_err(|error| StoreError::Unreachable(error.to_string()))?,
+            #[cfg(feature = "tls")]
+            tls: match is_tls {
+                true => Some(Tls::new(&options.tls, url.ends_with("#insecure"))?),
+                false => None,
+            },
+        })
     }
-    let info = url.into_connection_info().map_err(|error| wrong(&error))?;
-    let settings = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3)
-        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-    open(info, options).map_err(|error| wrong(&error))
-}
 
-#[cfg(feature = "tls")]
-fn open(info: ConnectionInfo, options: &RedisOptions) -> Result<Client, redis::RedisError> {
-    match info.addr() {
-        ConnectionAddr::TcpTls { .. } => super::tls::client(info, &options.tls),
-        _ => Client::open(info),
+    /// The server here, signed in to as to this one.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        let (host, port) = (address.host.to_string(), address.port);
+        Self {
+            info: self.info.clone().set_addr(ConnectionAddr::Tcp(host, port)),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// Its host and port, if it has any.
+    pub(super) fn address(&self) -> Option<Address> {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                let (host, port) = (host.as_str().into(), *port);
+                Some(Address { host, port })
+            }
+            _ => None,
+        }
+    }
+
+    /// Where it is, for people.
+    pub(super) fn place(&self) -> String {
+        self.info.addr().to_string()
+    }
+
+    /// Connects and signs in.
+    pub(super) async fn connect(
+        &self,
+        tell: impl Fn(News) + Send + 'static,
+    ) -> Result<Connection, StoreError> {
+        let connection = match (self.address(), self.info.addr()) {
+            (Some(address), _) => self.over_tcp(&address, tell).await?,
+            #[cfg(unix)]
+            (None, ConnectionAddr::Unix(path)) => {
+                let stream = tokio::net::UnixStream::connect(path).await;
+                let (reader, writer) = stream.map_err(unreachable)?.into_split();
+                Connection::over(reader, writer, tell)
+            }
+            _ => {
+                let text = format!("{} is no kind of place that is known", self.place());
+                return Err(StoreError::Unreachable(text));
+            }
+        };
+        self.sign_in(&connection).await?;
+        Ok(connection)
+    }
+
+    async fn over_tcp(
+        &self,
+        Address { host, port }: &Address,
+        tell: impl Fn(News) + Send + 'static,
+    ) -> Result<Connection, StoreError> {
+        let addresses = lookup_host((&**host, *port)).await.map_err(unreachable)?;
+        let connecting: Vec<_> = addresses
+            .map(|one| TcpStream::connect(one).boxed())
+            .collect();
+        if connecting.is_empty() {
+            return Err(StoreError::Unreachable(format!("{host} has no address")));
+        }
+        // All at once: an address that leads nowhere must not use up the time.
+        let (stream, _) = select_ok(connecting).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let (reader, writer) = tokio::io::split(tls.over(stream, host).await?);
+            return Ok(Connection::over(reader, writer, tell));
+        }
+        let (reader, writer) = stream.into_split();
+        Ok(Connection::over(reader, writer, tell))
+    }
+
+    async fn sign_in(&self, connection: &Connection) -> Result<(), StoreError> {
+        let settings = self.info.redis_settings();
+        let mut request = Request::with_capacity(4);
+        match settings.password() {
+            Some(password) => {
+                let user = settings.username().unwrap_or("default");
+                let words = ["HELLO", "3", "AUTH", user, password];
+                request.command(words.map(str::as_bytes));
+            }
+            None => request.command([b"HELLO", b"3"]),
+        }
+        if settings.db() != 0 {
+            let number = settings.db().to_string();
+            request.command([b"SELECT", number.as_bytes()]);
+        }
+        let needed = request.len();
+        for (what, text) in [
+            ("LIB-NAME", env!("CARGO_PKG_NAME")),
+            ("LIB-VER", env!("CARGO_PKG_VERSION")),
+        ] {
+            request.command(["CLIENT", "SETINFO", what, text].map(str::as_bytes));
+        }
+        let answers = connection.ask(&request).await?;
+        // That somebody cannot be told who we are does not matter.
+        for answer in &answers[..needed] {
+            if let Answer::Error(refusal) = answer {
+                return Err(StoreError::Unreachable(refusal.text().to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 
-#[cfg(not(feature = "tls"))]
-fn open(info: ConnectionInfo, _: &RedisOptions) -> Result<Client, redis::RedisError> {
-    Client::open(info)
-}
-
-fn wrong(error: &redis::RedisError) -> StoreError {
+fn unreachable(error: std::io::Error) -> StoreError {
     StoreError::Unreachable(error.to_string())
 }
 
@@ -128,7 +211,7 @@ mod tests {
     #[test]
     fn without_the_feature_a_tls_url_is_refused_by_its_name() {
         for url in ["rediss://host/", "valkeys://host/"] {
-            let error = client(url, &RedisOptions::default()).unwrap_err();
+            let error = Server::new(url, &RedisOptions::default()).err().unwrap();
             assert!(error.to_string().contains("feature `tls`"), "{error}");
         }
     }
@@ -136,16 +219,13 @@ mod tests {
     #[test]
     fn another_server_is_signed_in_to_in_the_same_way() {
         let options = RedisOptions::default();
-        let seed = client("redis://user:secret@seed:7000/", &options).unwrap();
-        let node = Address {
+        let seed = Server::new("redis://user:secret@seed:7000/", &options).unwrap();
+        let node = seed.at(&Address {
             host: "node".into(),
             port: 7001,
-        };
-        let node = node.like(&seed).unwrap();
-        assert_eq!(node.get_connection_info().addr().to_string(), "node:7001");
-        let settings = node.get_connection_info().redis_settings();
-        assert_eq!(settings.username(), Some("user"));
-        assert_eq!(settings.password(), Some("secret"));
-        assert_eq!(settings.protocol(), ProtocolVersion::RESP3);
+        });
+        assert_eq!(node.place(), "node:7001");
+        assert_eq!(node.info.redis_settings().username(), Some("user"));
+        assert_eq!(node.info.redis_settings().password(), Some("secret"));
     }
 }

@@ -32,11 +32,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all, select_ok};
-use redis::{AsyncConnectionConfig, Client, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::address::{self, Address};
-use super::link::{Link, Live, Target, unreachable};
+use super::address::{Address, Server};
+use super::link::{Link, Live, Target};
+use super::resp::{Answer, Request};
 use super::wire::{self, Call};
 use super::{RedisOptions, own_changes};
 use crate::store::{Feed, Op, Replies, StoreError, Token};
@@ -57,7 +57,7 @@ const NODES_ASKED: usize = 2;
 /// The way to a cluster.
 pub(super) struct Cluster {
     /// Nodes that the user named.
-    seeds: Vec<Client>,
+    seeds: Vec<Server>,
     options: RedisOptions,
     pub(super) feed: Option<Arc<Feed>>,
     state: Mutex<State>,
@@ -111,14 +111,14 @@ impl View {
 
 impl Cluster {
     pub(super) fn new(seeds: &[String], options: RedisOptions) -> Result<Self, StoreError> {
-        let client = |url: &String| {
-            let client = address::client(url, &options)?;
-            match Address::of(&client) {
-                Some(_) => Ok(client),
+        let server = |url: &String| {
+            let server = Server::new(url, &options)?;
+            match server.address() {
+                Some(_) => Ok(server),
                 None => Err(lost("a node of a cluster has no unix socket".to_owned())),
             }
         };
-        let seeds = seeds.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+        let seeds = seeds.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         if seeds.is_empty() {
             return Err(lost("no node of the cluster is named".to_owned()));
         }
@@ -132,8 +132,7 @@ impl Cluster {
 
     /// Where it was said to be.
     pub(super) fn seeds(&self) -> Vec<String> {
-        let address = |seed: &Client| seed.get_connection_info().addr().to_string();
-        self.seeds.iter().map(address).collect()
+        self.seeds.iter().map(Server::place).collect()
     }
 
     /// Connects to all primaries.
@@ -177,9 +176,9 @@ impl Cluster {
         calls: Vec<Call<'a>>,
         witnesses: &mut Vec<Witness>,
         deadline: Instant,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Vec<Answer>, StoreError> {
         let map = self.in_time(deadline, self.map()).await?;
-        let mut answers = vec![Value::Nil; calls.len()];
+        let mut answers = vec![Answer::Nil; calls.len()];
         let mut open = self.route(&map, calls)?;
         for _ in 0..=MOST_REDIRECTIONS {
             let groups = by_node(open);
@@ -236,8 +235,8 @@ impl Cluster {
         self: &Arc<Self>,
         group: &[Routed<'_>],
         deadline: Instant,
-    ) -> Result<(Arc<str>, Vec<Value>), StoreError> {
-        let link = self.link(&group[0].to)?;
+    ) -> Result<(Arc<str>, Vec<Answer>), StoreError> {
+        let link = self.link(&group[0].to);
         let exchange = async |live: Live| {
             let calls = group.iter().map(|routed| (routed.call, routed.once));
             Ok((Arc::clone(&live.run), live.answers(calls).await?))
@@ -253,7 +252,7 @@ impl Cluster {
     fn sent_on<'a>(
         self: &Arc<Self>,
         routed: &Routed<'a>,
-        answer: &Value,
+        answer: &Answer,
         teller: &Address,
     ) -> Result<Option<Routed<'a>>, StoreError> {
         let Some(redirection) = wire::redirection(answer) else {
@@ -311,16 +310,16 @@ impl Cluster {
     }
 
     /// The link to a node, made if there is none.
-    fn link(&self, address: &Address) -> Result<Arc<Link>, StoreError> {
+    fn link(&self, address: &Address) -> Arc<Link> {
         let mut state = self.state();
         if let Some(link) = state.links.get(address) {
-            return Ok(Arc::clone(link));
+            return Arc::clone(link);
         }
-        let target = Target::Node(address.like(&self.seeds[0])?);
+        let target = Target::Node(self.seeds[0].at(address));
         let link = Link::new(target, self.options.clone(), self.feed.clone());
         let link = Arc::new(link);
         state.links.insert(address.clone(), Arc::clone(&link));
-        Ok(link)
+        link
     }
 
     /// Looks at the cluster, or waits for a look that is under way; `first` is asked first.
@@ -398,9 +397,9 @@ impl Cluster {
             known.extend(primaries);
         }
         for address in known.into_iter().take(NODES_ASKED) {
-            let asked = async |live: Live| live.ask(&wire::slots()).await;
-            if let Ok(answer) = self.link(&address)?.with_live(asked).await
-                && let Ok(map) = read(&answer, &address)
+            let asked = async |live: Live| live.ask(&slots()).await;
+            if let Ok(answer) = self.link(&address).with_live(asked).await
+                && let Ok(map) = read(answer, &address)
             {
                 return Ok(map);
             }
@@ -441,7 +440,7 @@ impl Cluster {
     /// Which servers the primaries are.
     async fn runs(&self, map: &Map) -> Result<HashMap<Address, Arc<str>>, StoreError> {
         let runs = map.primaries().iter().map(|address| async move {
-            let live = self.link(address)?.live().await?;
+            let live = self.link(address).live().await?;
             Ok((address.clone(), live.run))
         });
         join_all(runs).await.into_iter().collect()
@@ -462,7 +461,7 @@ impl Cluster {
         let deadline = Instant::now() + self.options.command_timeout;
         let mut witnesses = Vec::new();
         let answers = self.answers(vec![call], &mut witnesses, deadline).await?;
-        let root = wire::root_name(answers.into_iter().next().unwrap_or(Value::Nil))?;
+        let root = wire::root_name(answers.into_iter().next().unwrap_or(Answer::Nil))?;
         let runs = runs.clone();
         let view = View { root, runs };
         if !witnesses.iter().all(|witness| view.covers(witness)) {
@@ -515,25 +514,29 @@ fn by_node(calls: Vec<Routed<'_>>) -> Vec<Vec<Routed<'_>>> {
 }
 
 /// Over a connection of its own: a seed need not be a primary, nor be named as it names itself.
-async fn ask_seed(seed: &Client) -> Result<Map, StoreError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None);
-    let mut connection = seed
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(unreachable)?;
-    let answer = connection.send_packed_command(&wire::slots()).await;
-    let answer = answer.map_err(unreachable)?;
-    let address = Address::of(seed).ok_or_else(|| lost("a seed without a host".to_owned()))?;
-    read(&answer, &address)
+async fn ask_seed(seed: &Server) -> Result<Map, StoreError> {
+    let connection = seed.connect(|_| {}).await?;
+    let answer = connection.ask(&slots()).await?;
+    let address = seed.address();
+    read(
+        answer,
+        &address.ok_or_else(|| lost("a seed without a host".to_owned()))?,
+    )
 }
 
-fn read(answer: &Value, teller: &Address) -> Result<Map, StoreError> {
-    if let Value::ServerError(error) = answer {
-        return Err(lost(wire::error_text(error)));
+/// Asks who owns which slot.
+fn slots() -> Request {
+    let mut request = Request::default();
+    request.command([b"CLUSTER", b"SLOTS"]);
+    request
+}
+
+fn read(answer: Vec<Answer>, teller: &Address) -> Result<Map, StoreError> {
+    if let [Answer::Error(refusal)] = &answer[..] {
+        return Err(lost(refusal.text().to_owned()));
     }
-    Map::read(answer, teller).ok_or_else(|| lost("a node that knows no cluster".to_owned()))
+    let map = answer.first().and_then(|answer| Map::read(answer, teller));
+    map.ok_or_else(|| lost("a node that knows no cluster".to_owned()))
 }
 
 fn lost(text: String) -> StoreError {

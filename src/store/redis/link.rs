@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::address::Address;
+use super::address::{Address, Server};
+use super::connection::{Connection, News};
+use super::resp::{Answer, Request};
 use super::sentinel::Sentinels;
 use super::wire::{self, Call, SCRIPTS, Scripts};
 use super::{RedisOptions, own_changes};
@@ -26,11 +26,11 @@ const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// Which server.
 pub(super) enum Target {
-    Server(Client),
+    Server(Server),
     /// The one that is the primary when the connection is made.
     Primary(Sentinels),
     /// A node of a cluster: it has no root generation of its own.
-    Node(Client),
+    Node(Server),
 }
 
 /// The way to the server: what a store's batches and its connection attempt share.
@@ -56,7 +56,7 @@ type Attempt = Shared<BoxFuture<'static, Result<Live, StoreError>>>;
 pub(super) struct Live {
     pub(super) id: Token,
     address: Option<Address>,
-    connection: MultiplexedConnection,
+    connection: Connection,
     pub(super) run: Arc<str>,
     /// Of a cluster's node it means nothing.
     pub(super) root: Token,
@@ -173,48 +173,35 @@ impl Link {
     }
 
     async fn open(&self, id: Token) -> Result<Live, StoreError> {
-        // Both timeouts are ours: one timer for a batch is cheaper than one for each request.
-        let mut config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None);
-        if let Some(feed) = &self.feed {
-            config = config.set_push_sender(teller(Arc::clone(feed), id));
-        }
-        let client = match &self.target {
-            Target::Server(client) | Target::Node(client) => client.clone(),
+        let server = match &self.target {
+            Target::Server(server) | Target::Node(server) => server.clone(),
             Target::Primary(sentinels) => sentinels.primary().await?,
         };
-        let address = Address::of(&client);
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(unreachable)?;
+        let address = server.address();
+        let connection = server.connect(teller(self.feed.clone(), id)).await?;
         let sent = clock::now();
-        let mut setup = redis::pipe();
-        setup.cmd("INFO").arg("server");
+        let mut setup = Request::default();
+        setup.command([b"INFO", b"server"]);
         if self.feed.is_some() {
             // Not of our own changes: what they cost the tier is not left to the server to say.
-            setup.cmd("CLIENT").arg(&["TRACKING", "ON", "NOLOOP"]);
+            setup.command([b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"]);
         }
         for script in SCRIPTS.all() {
-            setup.add_command(wire::load(script));
+            wire::load(&mut setup, script);
         }
-        let mut answers = send(connection.clone(), setup).await?.into_iter();
+        let mut answers = connection.ask(&setup).await?.into_iter();
         let run = answers.next().and_then(wire::run_id);
         // Without a run_id each connection has a root of its own: slow, but never outdated.
         let run = run.unwrap_or_else(|| format!("{:?}", Token::random()));
         for answer in answers {
-            if let Value::ServerError(error) = answer {
-                return Err(StoreError::Unreachable(wire::error_text(&error)));
+            if let Answer::Error(refusal) = answer {
+                return Err(StoreError::Unreachable(refusal.text().to_owned()));
             }
         }
         let root = match self.target {
             Target::Node(_) => Token::random(),
             // It is a write, which a replica refuses: an outdated sentinel does no harm.
-            _ => {
-                let command = wire::root(&self.options.root_key(), &run, None);
-                root(connection.clone(), command).await?
-            }
+            _ => root(&connection, &self.options.root_key(), &run, None).await?,
         };
         if let Some(feed) = &self.feed {
             feed.connected(id, sent);
@@ -282,19 +269,23 @@ impl Link {
 
 /// Tells the feed what the server has to tell. Called by the connection before it reads on, so that an
 /// answer means that all earlier news was told.
-fn teller(feed: Arc<Feed>, id: Token) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
+fn teller(feed: Option<Arc<Feed>>, id: Token) -> impl Fn(News) + Send + 'static {
     move |news| {
-        match (news.kind, &news.data[..]) {
-            (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
-                Value::BulkString(key) => feed.changed(key),
-                _ => feed.all_changed(),
-            }),
-            // FLUSHALL.
-            (PushKind::Invalidate, _) => feed.all_changed(),
-            (PushKind::Disconnection, _) => feed.lost(id),
-            _ => {}
+        let Some(feed) = &feed else { return };
+        match news {
+            News::Lost => feed.lost(id),
+            News::Told(words) => match &words[..] {
+                [Answer::Text(kind), keys @ ..] if kind == "invalidate" => match keys {
+                    [Answer::Array(keys)] => keys.iter().for_each(|key| match key {
+                        Answer::Text(key) => feed.changed(key),
+                        _ => feed.all_changed(),
+                    }),
+                    // FLUSHALL.
+                    _ => feed.all_changed(),
+                },
+                _ => {}
+            },
         }
-        Ok(())
     }
 }
 
@@ -331,7 +322,7 @@ async fn follow(link: Weak<Link>, live: Live) {
             return;
         };
         let answer = timeout(link.options.connect_timeout, sentinels.primary()).await;
-        if matches!(answer, Ok(Ok(primary)) if Address::of(&primary) != live.address) {
+        if matches!(answer, Ok(Ok(primary)) if primary.address() != live.address) {
             link.give_up(live.id);
         }
     }
@@ -368,17 +359,13 @@ impl Live {
     pub(super) async fn answers<'a>(
         &self,
         calls: impl ExactSizeIterator<Item = (Call<'a>, bool)> + Clone,
-    ) -> Result<Vec<Value>, StoreError> {
-        // An empty pipeline is no request.
-        if calls.len() == 0 {
-            return Ok(Vec::new());
-        }
-        let pipeline = redis::Pipeline::with_capacity(calls.len());
-        let mut answers = self.send_calls(pipeline, calls.clone()).await?;
+    ) -> Result<Vec<Answer>, StoreError> {
+        let request = Request::with_capacity(calls.len());
+        let mut answers = self.send_calls(request, calls.clone()).await?;
         if let Some(first) = answers.iter().position(wire::is_unknown_script) {
-            let mut again = redis::pipe();
+            let mut again = Request::default();
             for script in SCRIPTS.all() {
-                again.add_command(wire::load(script));
+                wire::load(&mut again, script);
             }
             answers.truncate(first);
             let more = self.send_calls(again, calls.skip(first)).await?;
@@ -387,73 +374,56 @@ impl Live {
         Ok(answers)
     }
 
-    /// Adds the calls to the pipeline and sends it. The answers are those to what it held before and
+    /// Adds the calls to the request and sends it. The answers are those to what it held before and
     /// to the calls.
     async fn send_calls<'a>(
         &self,
-        mut pipeline: redis::Pipeline,
+        mut request: Request,
         calls: impl Iterator<Item = (Call<'a>, bool)>,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Vec<Answer>, StoreError> {
         let mut announcements = Vec::new();
         for (call, announced) in calls {
             if announced {
-                announcements.push(pipeline.len());
-                pipeline.add_command(wire::asking());
+                announcements.push(request.len());
+                request.command([b"ASKING"]);
             }
-            pipeline.add_command(call.command());
+            call.write(&mut request);
         }
-        let mut answers = send(self.connection.clone(), pipeline).await?;
+        let mut answers = self.ask(&request).await?;
         for at in announcements.into_iter().rev() {
             answers.remove(at);
         }
         Ok(answers)
     }
 
-    /// The server's answer to one command that is about no key.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let mut connection = self.connection.clone();
-        let answer = connection.send_packed_command(command).await;
-        answer.map_err(unreachable)
+    /// The server's answers to commands that are about no key of an operation.
+    pub(super) async fn ask(&self, request: &Request) -> Result<Vec<Answer>, StoreError> {
+        self.connection.ask(request).await
     }
 
     /// Whether the server answers in time.
     async fn ping(&self, limit: Duration) -> bool {
-        let mut connection = self.connection.clone();
-        let ping = redis::cmd("PING");
-        let answer = timeout(limit, connection.send_packed_command(&ping)).await;
-        matches!(answer, Ok(Ok(answer)) if !matches!(answer, Value::ServerError(_)))
+        let mut ping = Request::default();
+        ping.command([b"PING"]);
+        let answer = timeout(limit, self.ask(&ping)).await;
+        matches!(answer, Ok(Ok(answer)) if !matches!(answer[..], [Answer::Error(_)]))
     }
 
     pub(super) async fn root_now(&self, key: &str) -> Result<Token, StoreError> {
-        let command = wire::root(key, &self.run, Some(self.root));
-        root(self.connection.clone(), command).await
+        root(&self.connection, key, &self.run, Some(self.root)).await
     }
 }
 
-/// Sends a pipeline and receives exactly one answer for each command, errors included.
-async fn send(
-    mut connection: MultiplexedConnection,
-    pipeline: redis::Pipeline,
-) -> Result<Vec<Value>, StoreError> {
-    let expected = pipeline.len();
-    let answers = connection
-        .send_packed_commands(&pipeline, 0, expected)
-        .await
-        .map_err(unreachable)?;
-    if answers.len() != expected {
-        let text = format!("{} answers to {expected} commands", answers.len());
-        return Err(StoreError::Protocol(text));
-    }
-    Ok(answers)
-}
-
-async fn root(mut connection: MultiplexedConnection, command: Cmd) -> Result<Token, StoreError> {
-    let answer = connection.send_packed_command(&command).await;
-    wire::root_name(answer.map_err(unreachable)?)
-}
-
-pub(super) fn unreachable(error: RedisError) -> StoreError {
-    StoreError::Unreachable(error.to_string())
+async fn root(
+    connection: &Connection,
+    key: &str,
+    run: &str,
+    known: Option<Token>,
+) -> Result<Token, StoreError> {
+    let mut request = Request::default();
+    Call::Root { key, run, known }.write(&mut request);
+    let answer = connection.ask(&request).await?.pop();
+    wire::root_name(answer.unwrap_or(Answer::Nil))
 }
 
 impl Stalls {

@@ -2,19 +2,19 @@
 
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
-use redis::{AsyncConnectionConfig, Client};
 
 use super::RedisOptions;
-use super::address::{self, Address};
+use super::address::{Address, Server};
+use super::resp::{Answer, Request};
 use super::wire;
 use crate::store::StoreError;
 
 /// The sentinels that watch one primary.
 pub(super) struct Sentinels {
-    sentinels: Vec<Client>,
+    sentinels: Vec<Server>,
     name: String,
     /// Signs in as to the primary. Its host is the primary's name.
-    server: Client,
+    server: Server,
 }
 
 impl Sentinels {
@@ -25,19 +25,19 @@ impl Sentinels {
         primary: &str,
         options: &RedisOptions,
     ) -> Result<Self, StoreError> {
-        let client = |url: &String| address::client(url, options);
+        let server = |url: &String| Server::new(url, options);
         let sentinels = sentinels
             .iter()
-            .map(client)
+            .map(server)
             .collect::<Result<Vec<_>, _>>()?;
         if sentinels.is_empty() {
             return Err(StoreError::Unreachable("no sentinel is named".to_owned()));
         }
         let server = match primary.contains("://") {
-            true => address::client(primary, options)?,
-            false => address::client(&format!("redis://{primary}"), options)?,
+            true => Server::new(primary, options)?,
+            false => Server::new(&format!("redis://{primary}"), options)?,
         };
-        let name = Address::of(&server).ok_or_else(|| {
+        let name = server.address().ok_or_else(|| {
             let text = format!("`{primary}` does not name a primary");
             StoreError::Unreachable(text)
         })?;
@@ -54,26 +54,20 @@ impl Sentinels {
     }
 
     /// The server that is the primary now, as the first sentinel says that answers.
-    pub(super) async fn primary(&self) -> Result<Client, StoreError> {
+    pub(super) async fn primary(&self) -> Result<Server, StoreError> {
         let answers = self.sentinels.iter().map(|one| self.ask(one).boxed());
         let (address, _) = select_ok(answers).await?;
-        address.like(&self.server)
+        Ok(self.server.at(&address))
     }
 
-    async fn ask(&self, sentinel: &Client) -> Result<Address, StoreError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None);
-        let unreachable = |error: redis::RedisError| StoreError::Unreachable(error.to_string());
-        let mut connection = sentinel
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(unreachable)?;
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-        let answer = connection.send_packed_command(&command).await;
+    async fn ask(&self, sentinel: &Server) -> Result<Address, StoreError> {
+        let connection = sentinel.connect(|_| {}).await?;
+        let mut request = Request::default();
+        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.name];
+        request.command(words.map(str::as_bytes));
+        let answer = connection.ask(&request).await?.pop();
         let unknown = || format!("the sentinels know no primary `{}`", self.name);
-        let (host, port) = wire::primary(answer.map_err(unreachable)?)?
+        let (host, port) = wire::primary(answer.unwrap_or(Answer::Nil))?
             .ok_or_else(|| StoreError::Unreachable(unknown()))?;
         Ok(Address {
             host: host.into(),

@@ -1,9 +1,17 @@
 //! TLS by rustls.
 
 use std::fmt;
+use std::sync::Arc;
 
-use redis::{Client, ClientTlsConfig, ConnectionInfo, RedisError, TlsCertificates};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::store::StoreError;
 
 /// Whom to trust, and how to show who we are, for `rediss://` URLs.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -40,19 +48,66 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// A client that trusts and shows what the options say.
-pub(super) fn client(info: ConnectionInfo, options: &TlsOptions) -> Result<Client, RedisError> {
-    if CryptoProvider::get_default().is_none() {
-        // Without one, or with two of them linked, rustls panics when it is used. An error means that
-        // somebody else installed one at this moment.
-        let _ = ring::default_provider().install_default();
+/// Trusts and shows what the options say.
+#[derive(Clone)]
+pub(super) struct Tls(TlsConnector);
+
+impl Tls {
+    /// `insecure` is what a URL that ends with `#insecure` asks for.
+    pub(super) fn new(options: &TlsOptions, insecure: bool) -> Result<Self, StoreError> {
+        if insecure {
+            let text = "`#insecure` is not supported: name the server's authority instead";
+            return Err(StoreError::Unreachable(text.to_owned()));
+        }
+        let mut authorities = RootCertStore::empty();
+        match &options.authorities {
+            Some(own) => {
+                for authority in certificates(own, "authorities")? {
+                    authorities.add(authority).map_err(unfit("authorities"))?;
+                }
+            }
+            None => authorities.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        // By name: with two of them linked, rustls would not know which one to use.
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unfit("the versions of TLS"))?
+            .with_root_certificates(authorities);
+        let config = match &options.client {
+            Some(client) => {
+                let chain = certificates(&client.certificate, "the client's certificate")?;
+                let key = PrivateKeyDer::from_pem_slice(&client.key);
+                let key = key.map_err(unfit("the client's key"))?;
+                let config = config.with_client_auth_cert(chain, key);
+                config.map_err(unfit("the client's certificate"))?
+            }
+            None => config.with_no_client_auth(),
+        };
+        Ok(Self(TlsConnector::from(Arc::new(config))))
     }
-    let certificates = TlsCertificates {
-        client_tls: options.client.as_ref().map(|client| ClientTlsConfig {
-            client_cert: client.certificate.clone(),
-            client_key: client.key.clone(),
-        }),
-        root_cert: options.authorities.clone(),
-    };
-    Client::build_with_tls(info, certificates)
+
+    /// Greets the server at the other end, which must be `host`.
+    pub(super) async fn over(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, StoreError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(unfit("the server's name"))?;
+        let stream = self.0.connect(name, stream).await;
+        stream.map_err(|error| StoreError::Unreachable(error.to_string()))
+    }
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, StoreError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(unfit(what))?;
+    if certificates.is_empty() {
+        return Err(unfit(what)("there is no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn unfit<E: fmt::Display>(what: &str) -> impl Fn(E) -> StoreError {
+    move |error| StoreError::Unreachable(format!("TLS, {what}: {error}"))
 }

@@ -1,8 +1,7 @@
 //! Which node of a cluster owns which key.
 
-use redis::Value;
-
 use super::super::address::Address;
+use super::super::resp::Answer;
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
@@ -20,7 +19,7 @@ pub(super) struct Map {
 impl Map {
     /// The map in the answer to `CLUSTER SLOTS` that `teller` gave; none if it is no such answer, or
     /// names no owner at all.
-    pub(super) fn read(answer: &Value, teller: &Address) -> Option<Self> {
+    pub(super) fn read(answer: &Answer, teller: &Address) -> Option<Self> {
         let mut map = Self {
             primaries: Vec::new(),
             owners: vec![NOBODY; SLOTS].into(),
@@ -67,28 +66,27 @@ impl Map {
     }
 }
 
-fn array(value: &Value) -> Option<&[Value]> {
+fn array(value: &Answer) -> Option<&[Answer]> {
     match value {
-        Value::Array(items) => Some(items),
+        Answer::Array(items) => Some(items),
         _ => None,
     }
 }
 
-fn slot_number(value: &Value) -> Option<usize> {
+fn slot_number(value: &Answer) -> Option<usize> {
     match value {
-        Value::Int(number) => usize::try_from(*number).ok().filter(|slot| *slot < SLOTS),
+        Answer::Int(number) => usize::try_from(*number).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     }
 }
 
-fn node(value: &Value, teller: &Address) -> Option<Address> {
-    let [host, Value::Int(port), ..] = array(value)? else {
+fn node(value: &Answer, teller: &Address) -> Option<Address> {
+    let [host, Answer::Int(port), ..] = array(value)? else {
         return None;
     };
     let host = match host {
-        Value::BulkString(host) => std::str::from_utf8(host).ok()?,
-        Value::SimpleString(host) => host,
-        Value::Nil => "",
+        Answer::Text(host) => std::str::from_utf8(host).ok()?,
+        Answer::Nil => "",
         _ => return None,
     };
     Address::new(host, u16::try_from(*port).ok()?, teller)
@@ -140,18 +138,18 @@ mod tests {
         }
     }
 
-    fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
-        let node = Value::Array(vec![host, Value::Int(port), Value::Nil]);
-        Value::Array(vec![
-            Value::Int(first),
-            Value::Int(last),
+    fn range(first: i64, last: i64, host: Answer, port: i64) -> Answer {
+        let node = Answer::Array(vec![host, Answer::Int(port), Answer::Nil]);
+        Answer::Array(vec![
+            Answer::Int(first),
+            Answer::Int(last),
             node.clone(),
             node,
         ])
     }
 
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.into())
+    fn bulk(text: &'static str) -> Answer {
+        Answer::Text(text.into())
     }
 
     #[test]
@@ -185,8 +183,8 @@ mod tests {
 
     #[test]
     fn a_map_says_who_owns_a_slot() {
-        let answer = Value::Array(vec![
-            range(0, 8_191, Value::Nil, 7000),
+        let answer = Answer::Array(vec![
+            range(0, 8_191, Answer::Nil, 7000),
             range(8_192, 8_192, bulk("10.0.0.2"), 7001),
             range(8_194, 16_383, bulk(""), 7000),
         ]);
@@ -202,14 +200,14 @@ mod tests {
         assert_eq!(map.owner(&key_in(8_192)).unwrap().port, 7001);
         assert_eq!(map.owner(&key_in(8_193)), None);
 
-        let order = Value::Array(vec![
+        let order = Answer::Array(vec![
             range(8_192, 8_192, bulk("10.0.0.2"), 7001),
-            range(0, 8_191, Value::Nil, 7000),
+            range(0, 8_191, Answer::Nil, 7000),
             range(8_194, 16_383, bulk(""), 7000),
         ]);
         assert!(Map::read(&order, &teller()).unwrap().agrees_with(&map));
-        let other = Value::Array(vec![
-            range(0, 8_191, Value::Nil, 7000),
+        let other = Answer::Array(vec![
+            range(0, 8_191, Answer::Nil, 7000),
             range(8_192, 8_193, bulk("10.0.0.2"), 7001),
             range(8_194, 16_383, bulk(""), 7000),
         ]);
@@ -219,14 +217,14 @@ mod tests {
     #[test]
     fn an_answer_of_another_shape_is_no_map() {
         let wrong = [
-            Value::Nil,
-            Value::Array(vec![]),
-            Value::Array(vec![Value::Int(1)]),
-            Value::Array(vec![range(0, 16_384, bulk("a"), 7000)]),
-            Value::Array(vec![range(9, 1, bulk("a"), 7000)]),
-            Value::Array(vec![range(-1, 1, bulk("a"), 7000)]),
-            Value::Array(vec![range(0, 1, bulk("a"), 70_000)]),
-            Value::Array(vec![range(0, 1, Value::Int(1), 7000)]),
+            Answer::Nil,
+            Answer::Array(vec![]),
+            Answer::Array(vec![Answer::Int(1)]),
+            Answer::Array(vec![range(0, 16_384, bulk("a"), 7000)]),
+            Answer::Array(vec![range(9, 1, bulk("a"), 7000)]),
+            Answer::Array(vec![range(-1, 1, bulk("a"), 7000)]),
+            Answer::Array(vec![range(0, 1, bulk("a"), 70_000)]),
+            Answer::Array(vec![range(0, 1, Answer::Int(1), 7000)]),
         ];
         for answer in wrong {
             assert!(Map::read(&answer, &teller()).is_none(), "{answer:?}");
