@@ -2,7 +2,7 @@
 //!
 //! A batch that finds fewer than [`Line::at_once`] requests in flight is sent at once, by its caller:
 //! one that is alone costs nothing more. Any other waits until one of them has ended, and is then sent
-//! together with the others that wait.
+//! together with its share of the others that wait.
 //!
 //! # Shared look-ups
 //! A look-up that stands in several batches of one request is sent once, and its answer is given to
@@ -29,10 +29,11 @@ use tokio::time::{Instant, timeout};
 use super::{Feed, Fingerprint, Op, Replies, Reply, Store, StoreError};
 use crate::key::Key;
 
-/// To a store that answers within this time one request is in flight at once: two would be half as
-/// large, and cost twice as much. Further away, where batches would wait for long, there is one more
-/// for each such time.
+/// To a store that answers within this time two requests are in flight at once: while it works on the
+/// one, we do on the other's answers. More would only be smaller. Further away, where batches would wait
+/// for long, there is one more for each such time.
 const NEAR: Duration = Duration::from_micros(200);
+const AT_ONCE: usize = 2;
 
 /// The most requests in flight at once.
 const MOST_AT_ONCE: usize = 4;
@@ -75,7 +76,10 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Requests.
     in_flight: usize,
+    /// The batches in them.
+    sent: usize,
     waiting: VecDeque<Waiting>,
 }
 
@@ -91,6 +95,8 @@ struct Waiting {
 /// The right to have one request in flight.
 struct Slot {
     line: Arc<Line>,
+    /// How many batches are in that request.
+    sent: usize,
     /// Unless it is on its way to a task that does not run yet.
     held: bool,
 }
@@ -185,38 +191,13 @@ impl Line {
         let free = state.in_flight < self.at_once();
         free.then(|| {
             state.in_flight += 1;
+            state.sent += 1;
             Slot {
                 line: Arc::clone(self),
+                sent: 1,
                 held: true,
             }
         })
-    }
-
-    /// The first of those who wait, as many as one request holds. Who has gone away is left out.
-    fn next(&self) -> Vec<Waiting> {
-        let weight = self.weight.load(Ordering::Relaxed).max(1);
-        let mut room = LONGEST_REQUEST.min(HEAVIEST_ANSWER / weight);
-        let (mut next, mut gone) = (Vec::new(), Vec::new());
-        let mut state = self.state();
-        while let Some(first) = state.waiting.front() {
-            let ops = first.batch.len();
-            if ops > room && !next.is_empty() {
-                break;
-            }
-            let Some(first) = state.waiting.pop_front() else {
-                break;
-            };
-            if first.answer.is_closed() {
-                gone.push(first);
-                continue;
-            }
-            room = room.saturating_sub(ops);
-            next.push(first);
-        }
-        drop(state);
-        let unsent = gone.len() + next.len().saturating_sub(1);
-        self.merged.fetch_add(unsent as u64, Ordering::Relaxed);
-        next
     }
 
     async fn run(&self, batch: Vec<Op>) -> Answer {
@@ -232,7 +213,7 @@ impl Line {
     /// How many requests may be in flight before batches wait.
     fn at_once(&self) -> usize {
         let fastest = self.fastest.load(Ordering::Relaxed);
-        (1 + fastest / NEAR.as_micros() as usize).min(MOST_AT_ONCE)
+        (AT_ONCE + fastest / NEAR.as_micros() as usize).min(MOST_AT_ONCE)
     }
 
     /// Takes note of how long a request has taken. The fastest ones tell how far away the store is,
@@ -262,11 +243,48 @@ impl Line {
     }
 }
 
+impl Slot {
+    /// The first of those who wait, as many as one request holds, and no more than the others in
+    /// flight: requests of a like size keep both sides at work. Who has gone away is left out.
+    fn next(&mut self) -> Vec<Waiting> {
+        let line = &self.line;
+        let weight = line.weight.load(Ordering::Relaxed).max(1);
+        let mut room = LONGEST_REQUEST.min(HEAVIEST_ANSWER / weight);
+        let (mut next, mut gone) = (Vec::new(), Vec::new());
+        let at_once = line.at_once();
+        let mut state = line.state();
+        state.sent -= std::mem::take(&mut self.sent);
+        let share = (state.waiting.len() + state.sent).div_ceil(at_once);
+        while let Some(first) = state.waiting.front() {
+            let ops = first.batch.len();
+            if !next.is_empty() && (ops > room || next.len() >= share) {
+                break;
+            }
+            let Some(first) = state.waiting.pop_front() else {
+                break;
+            };
+            if first.answer.is_closed() {
+                gone.push(first);
+                continue;
+            }
+            room = room.saturating_sub(ops);
+            next.push(first);
+        }
+        self.sent = next.len();
+        state.sent += self.sent;
+        drop(state);
+        let unsent = gone.len() + next.len().saturating_sub(1);
+        line.merged.fetch_add(unsent as u64, Ordering::Relaxed);
+        next
+    }
+}
+
 impl Drop for Slot {
     /// Hands the slot on to those who wait, also when its holder went away. They are sent by a task
     /// of their own, which none of them can take along when it goes.
     fn drop(&mut self) {
         let mut state = self.line.state();
+        state.sent -= std::mem::take(&mut self.sent);
         if state.waiting.is_empty() {
             state.in_flight -= 1;
             return;
@@ -275,7 +293,12 @@ impl Drop for Slot {
             Ok(runtime) if self.held => {
                 drop(state);
                 let line = Arc::clone(&self.line);
-                runtime.spawn(send_all(Slot { line, held: false }));
+                let slot = Slot {
+                    line,
+                    sent: 0,
+                    held: false,
+                };
+                runtime.spawn(send_all(slot));
             }
             // The runtime has ended, or ends while this is dropped, and with it what could answer.
             _ => {
@@ -292,7 +315,7 @@ impl Drop for Slot {
 async fn send_all(mut slot: Slot) {
     slot.held = true;
     loop {
-        let next = slot.line.next();
+        let next = slot.next();
         if next.is_empty() {
             return;
         }

@@ -241,7 +241,9 @@ impl Cluster {
             let calls = group.iter().map(|routed| (routed.call, routed.once));
             Ok((Arc::clone(&live.run), live.answers(calls).await?))
         };
-        let answer = link.with_live_until(deadline, exchange).await;
+        let answer = link
+            .with_live_until(Instant::now(), deadline, exchange)
+            .await;
         if !matches!(&answer, Ok((_, answers)) if !answers.iter().any(wire::is_lost)) {
             self.look_soon(None);
         }

@@ -85,18 +85,20 @@ impl Link {
         self: &Arc<Self>,
         exchange: impl AsyncFnOnce(Live) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let deadline = Instant::now() + self.options.command_timeout;
-        self.with_live_until(deadline, exchange).await
+        let started = Instant::now();
+        let deadline = started + self.options.command_timeout;
+        self.with_live_until(started, deadline, exchange).await
     }
 
-    /// Runs `exchange` over the connection; `deadline` is no later than the command timeout.
+    /// Runs `exchange` over the connection, from `started`, which is now, to `deadline`, which is no later
+    /// than the command timeout.
     pub(super) async fn with_live_until<T>(
         self: &Arc<Self>,
+        started: Instant,
         deadline: Instant,
         exchange: impl AsyncFnOnce(Live) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let limit = self.options.command_timeout;
-        let started = Instant::now();
         let late = |_| StoreError::Timeout(limit);
         let live = match self.live_now() {
             Some(live) => live,

@@ -64,6 +64,16 @@ impl Request {
     }
 
     fn head(&mut self, kind: u8, number: u64) {
+        // Almost all of them.
+        if number < 10 {
+            let head = [kind, b'0' + number as u8, b'\r', b'\n'];
+            return self.bytes.extend_from_slice(&head);
+        }
+        if number < 100 {
+            let (tens, ones) = ((number / 10) as u8, (number % 10) as u8);
+            let head = [kind, b'0' + tens, b'0' + ones, b'\r', b'\n'];
+            return self.bytes.extend_from_slice(&head);
+        }
         let (digits, at) = decimal(number);
         self.bytes.push(kind);
         self.bytes.extend_from_slice(&digits[at..]);
@@ -140,19 +150,39 @@ pub(super) enum Unread {
 
 /// Takes the frame at the front of what was received. Texts are parts of it and not copies.
 pub(super) fn take(received: &mut BytesMut) -> Result<Frame, Unread> {
+    if received.first() == Some(&b'$') {
+        return Ok(Frame::Answer(take_text(received)?));
+    }
     let end = end(received, 0, 0)?;
     let frame = received.split_to(end).freeze();
-    // Most of what we are answered: without the count of one more owner.
-    if frame[0] == b'$' {
-        let line = Line::at(&frame, 0)?;
-        return Ok(Frame::Answer(match line.length(&frame, LONGEST_TEXT)? {
-            Some(length) => Answer::Text(part(frame, line.end, length)),
-            None => Answer::Nil,
-        }));
-    }
     match build(&frame, &mut 0)? {
         Answer::Array(news) if frame[0] == b'>' => Ok(Frame::News(news)),
         answer => Ok(Frame::Answer(answer)),
+    }
+}
+
+/// Most of what we are answered: read once, and without the count of one more owner.
+fn take_text(received: &mut BytesMut) -> Result<Answer, Unread> {
+    let line = Line::at(received, 0)?;
+    let length = line.length(received, LONGEST_TEXT)?;
+    let end = text_end(received, line.end, length)?;
+    let frame = received.split_to(end).freeze();
+    Ok(match length {
+        Some(length) => Answer::Text(part(frame, line.end, length)),
+        None => Answer::Nil,
+    })
+}
+
+/// Where a text ends that begins at `start`.
+fn text_end(bytes: &[u8], start: usize, length: Option<usize>) -> Result<usize, Unread> {
+    let Some(length) = length else {
+        return Ok(start);
+    };
+    let end = start + length + 2;
+    match bytes.get(end - 2..end) {
+        Some(b"\r\n") => Ok(end),
+        Some(_) => Err(Unread::Garbage),
+        None => Err(Unread::Until(end)),
     }
 }
 
@@ -186,8 +216,18 @@ impl Line {
     }
 
     fn number(&self, bytes: &[u8]) -> Result<i64, Unread> {
-        let text = std::str::from_utf8(&bytes[self.start..self.stop]);
-        let number = text.ok().and_then(|text| text.parse().ok());
+        let text = &bytes[self.start..self.stop];
+        let (digits, sign) = match text {
+            [b'-', digits @ ..] => (digits, -1),
+            [b'+', digits @ ..] | digits => (digits, 1),
+        };
+        if digits.is_empty() {
+            return Err(Unread::Garbage);
+        }
+        let number = digits.iter().try_fold(0_i64, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(sign * digit)
+        });
         number.ok_or(Unread::Garbage)
     }
 
@@ -220,14 +260,7 @@ fn end(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Unread> {
     match line.kind {
         b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => {}
         b'$' | b'!' | b'=' => {
-            if let Some(length) = line.length(bytes, LONGEST_TEXT)? {
-                end += length + 2;
-                match bytes.get(end - 2..end) {
-                    Some(b"\r\n") => {}
-                    Some(_) => return Err(Unread::Garbage),
-                    None => return Err(Unread::Until(end)),
-                }
-            }
+            end = text_end(bytes, end, line.length(bytes, LONGEST_TEXT)?)?;
         }
         b'*' | b'~' | b'>' | b'%' => {
             for _ in 0..line.items(bytes)?.unwrap_or(0) {

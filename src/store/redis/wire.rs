@@ -396,11 +396,12 @@ fn bytes(answer: Answer) -> Result<Option<Bytes>, StoreError> {
 
 /// A token of 16 hex digits; anything else is garbage, and counts as absent.
 fn token(text: &[u8]) -> Option<Token> {
-    if text.len() != 16 || !text.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let text = std::str::from_utf8(text).ok()?;
-    Token::new(u64::from_str_radix(text, 16).ok()?)
+    let digits: &[u8; 16] = text.try_into().ok()?;
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(number << 4 | u64::from(digit))
+    });
+    Token::new(number?)
 }
 
 fn unexpected(what: &str) -> StoreError {
