@@ -78,7 +78,7 @@ impl Tls {
             Some(client) => {
                 let chain = certificates(&client.certificate, "the client's certificate")?;
                 let key = PrivateKeyDer::from_pem_slice(&client.key);
-                let key = key.map_err(unfit("the client's key"))?;
+                let key = key.map_err(|_| unfit("the client's key")("not a private key PEM"))?;
                 let config = config.with_client_auth_cert(chain, key);
                 config.map_err(unfit("the client's certificate"))?
             }
@@ -101,11 +101,10 @@ impl Tls {
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, StoreError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.map_err(unfit(what))?;
-    if certificates.is_empty() {
-        return Err(unfit(what)("there is no certificate in PEM"));
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(unfit(what)("not a certificate PEM")),
     }
-    Ok(certificates)
 }
 
 fn unfit<E: fmt::Display>(what: &str) -> impl Fn(E) -> StoreError {
