@@ -264,6 +264,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             .map(|key| Op::Generation {
                 key: key.clone(),
                 fresh: Token::random(),
+                ttl: None,
             })
             .collect();
         for (position, stale) in missed {

@@ -94,8 +94,8 @@ impl MemoryStore {
                 let life = self.shard(&key).look(&key, now, |entry| entry.life(now));
                 Reply::Life(life)
             }
-            Op::Generation { key, fresh } => self.change(key, now, |entry| {
-                Reply::Generation(entry.generation(fresh, now))
+            Op::Generation { key, fresh, ttl } => self.change(key, now, |entry| {
+                Reply::Generation(entry.generation(fresh, ttl, now))
             }),
             Op::Acquire {
                 key,
@@ -122,6 +122,15 @@ impl MemoryStore {
                 ttl,
             } => self.change(key, now, |entry| {
                 Reply::Filled(entry.fill((field, lease), value, ttl, now))
+            }),
+            Op::Put {
+                key,
+                field,
+                value,
+                ttl,
+                over,
+            } => self.change(key, now, |entry| {
+                Reply::Filled(entry.put(field, value, ttl, over, now))
             }),
             Op::Release { key, field, lease } => self.change(key, now, |entry| {
                 entry.release(field, lease);

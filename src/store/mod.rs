@@ -88,10 +88,13 @@ pub enum Op {
     /// Looks a generation up and creates it as `fresh` if there is none and no fence stands.
     /// Answers [`Reply::Generation`], `None` while a fence stands.
     Generation {
-        /// The generation.
+        /// The generation. May be an entry with values: whatever makes them stale drops it.
         key: Key,
         /// Its name if it must be created.
         fresh: Token,
+        /// When the key expires, if it does not expire already: for entries. One of `None` stands until
+        /// it is fenced, and so does all that stands under its key.
+        ttl: Option<Duration>,
     },
     /// Asks for the right to fill. Answers [`Reply::Acquired`].
     Acquire {
@@ -120,6 +123,20 @@ pub enum Op {
         value: Bytes,
         /// When the value expires. Never prolongs the life of another build's value.
         ttl: Duration,
+    },
+    /// Stores a value that was not loaded: it takes the place of the entry's values, leases and
+    /// generation, unless a fence stands. Answers [`Reply::Filled`].
+    Put {
+        /// The entry.
+        key: Key,
+        /// Which value of it.
+        field: Fingerprint,
+        /// The value.
+        value: Bytes,
+        /// When the value expires.
+        ttl: Duration,
+        /// What it may take the place of.
+        over: Over,
     },
     /// Gives a lease back without a fill, if it still stands. Answers [`Reply::Done`].
     Release {
@@ -160,6 +177,7 @@ impl Op {
             | Self::Generation { key, .. }
             | Self::Acquire { key, .. }
             | Self::Fill { key, .. }
+            | Self::Put { key, .. }
             | Self::Release { key, .. }
             | Self::Fence { key, .. }
             | Self::Settle { key, .. } => key,
@@ -189,15 +207,31 @@ impl Op {
         matches!(self, Self::Fence { .. })
     }
 
+    /// Whether it stores a value that was not loaded.
+    pub fn is_put(&self) -> bool {
+        matches!(self, Self::Put { .. })
+    }
+
     /// Whether it makes what stands under its key stale, on behalf of a writer.
     pub(crate) fn invalidates(&self) -> bool {
-        self.is_fence() || self.is_settle()
+        self.is_fence() || self.is_settle() || self.is_put()
     }
 
     /// Whether it ends a write.
     pub fn is_settle(&self) -> bool {
         matches!(self, Self::Settle { .. })
     }
+}
+
+/// What the field of an entry must hold for [`Op::Put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Anything, or nothing.
+    Anything,
+    /// Nothing.
+    Nothing,
+    /// A value with this seal (its first eight bytes, big endian).
+    Seal(u64),
 }
 
 /// What a store answers to an [`Op`].
@@ -233,12 +267,13 @@ pub enum Acquired {
     Fenced,
 }
 
-/// What came of [`Op::Fill`].
+/// What came of [`Op::Fill`] or [`Op::Put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// The value is stored.
     Stored,
-    /// The lease was gone or a fence stood: the value is not stored.
+    /// The lease was gone, a fence stood, or there was something else than the value may take the place
+    /// of: it is not stored.
     Superseded,
 }
 

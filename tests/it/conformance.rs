@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use sea_orm_cache::Key;
 use sea_orm_cache::store::{
-    Acquired, Coalesced, Filled, Fingerprint, MemoryStore, Op, RedisOptions, RedisStore, Reply,
-    Store, Token,
+    Acquired, Coalesced, Filled, Fingerprint, MemoryStore, Op, Over, RedisOptions, RedisStore,
+    Reply, Store, Token,
 };
 
 mod model;
@@ -122,6 +122,10 @@ behaviours! {
     a_fill_does_not_prolong_another_builds_value
     a_lease_does_not_prolong_another_builds_value
     a_key_with_an_expired_value_can_be_filled_again
+    a_put_takes_the_place_of_all_that_stands
+    a_put_takes_the_place_of_what_it_was_told_and_of_nothing_else
+    a_put_under_a_fence_is_superseded
+    a_generation_of_an_entry_goes_with_it
     replies_come_one_for_each_op_in_order
     an_empty_batch_has_no_replies
     a_thousand_ops_are_answered_in_order
@@ -170,8 +174,17 @@ async fn peek(store: &dyn Store, key: &Key) -> Option<Token> {
 }
 
 async fn generation(store: &dyn Store, key: &Key, fresh: Token) -> Option<Token> {
+    generation_for(store, key, fresh, None).await
+}
+
+async fn generation_for(
+    store: &dyn Store,
+    key: &Key,
+    fresh: Token,
+    ttl: Option<Duration>,
+) -> Option<Token> {
     let key = key.clone();
-    match one(store, Op::Generation { key, fresh }).await {
+    match one(store, Op::Generation { key, fresh, ttl }).await {
         Reply::Generation(name) => name,
         other => panic!("{other:?}"),
     }
@@ -608,6 +621,115 @@ async fn a_key_with_an_expired_value_can_be_filled_again(store: &dyn Store) {
     assert_eq!(read(store, &k, A).await, Some("two".into()));
 }
 
+async fn put_over(store: &dyn Store, key: &Key, value: &str, over: Over, ttl: Duration) -> Filled {
+    let op = Op::Put {
+        key: key.clone(),
+        field: A,
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ttl,
+        over,
+    };
+    match one(store, op).await {
+        Reply::Filled(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_put_takes_the_place_of_all_that_stands(store: &dyn Store) {
+    let k = key("put");
+    let (lease, fresh) = (Token::random(), Token::random());
+    put(store, &k, B, "another build's", LONG).await;
+    assert_eq!(acquire(store, &k, A, lease).await, Acquired::Granted);
+    assert_eq!(
+        generation_for(store, &k, fresh, Some(LONG)).await,
+        Some(fresh)
+    );
+    let stored = put_over(store, &k, "one", Over::Anything, SHORT).await;
+    assert_eq!(stored, Filled::Stored);
+    assert_eq!(read(store, &k, A).await, Some("one".into()));
+    assert_eq!(read(store, &k, B).await, None);
+    assert_eq!(peek(store, &k).await, None);
+    assert_eq!(
+        fill(store, &k, A, lease, "late").await,
+        Filled::Superseded,
+        "what was loaded before is older"
+    );
+    until("the value expires", async || {
+        read(store, &k, A).await.is_none()
+    })
+    .await;
+    // Its time is that of the latest.
+    put_over(store, &k, "one", Over::Anything, SHORT).await;
+    put_over(store, &k, "two", Over::Anything, LONG).await;
+    until_short_is_over(store).await;
+    assert_eq!(read(store, &k, A).await, Some("two".into()));
+}
+
+async fn a_put_takes_the_place_of_what_it_was_told_and_of_nothing_else(store: &dyn Store) {
+    let k = key("put over");
+    let over = |value: &str| Over::Seal(seal(value.as_bytes()));
+    let steps = [
+        ("version1", over("version0"), Filled::Superseded),
+        ("version1", Over::Nothing, Filled::Stored),
+        ("version2", Over::Nothing, Filled::Superseded),
+        ("version2", over("version0"), Filled::Superseded),
+        ("version2", over("version1"), Filled::Stored),
+        ("version3", over("version1"), Filled::Superseded),
+        ("short", Over::Anything, Filled::Stored),
+        ("version3", over("version2"), Filled::Superseded),
+    ];
+    for (value, over, outcome) in steps {
+        let before = read(store, &k, A).await;
+        assert_eq!(put_over(store, &k, value, over, LONG).await, outcome);
+        let stored = (outcome == Filled::Stored).then(|| Bytes::copy_from_slice(value.as_bytes()));
+        assert_eq!(read(store, &k, A).await, stored.or(before), "{value}");
+    }
+}
+
+async fn a_put_under_a_fence_is_superseded(store: &dyn Store) {
+    let k = key("put fenced");
+    let (writer, crashed) = (Token::random(), Token::random());
+    fence(store, &k, writer, LONG).await;
+    fence(store, &k, crashed, SHORT).await;
+    for over in [Over::Anything, Over::Nothing] {
+        assert_eq!(
+            put_over(store, &k, "v", over, LONG).await,
+            Filled::Superseded
+        );
+    }
+    settle(store, &k, writer).await;
+    until("the crashed writer's fence expires", async || {
+        put_over(store, &k, "v", Over::Nothing, LONG).await == Filled::Stored
+    })
+    .await;
+    assert_eq!(read(store, &k, A).await, Some("v".into()));
+}
+
+async fn a_generation_of_an_entry_goes_with_it(store: &dyn Store) {
+    let k = key("row");
+    let (one, two) = (Token::random(), Token::random());
+    put(store, &k, A, "v", SHORT).await;
+    let noted = generation_for(store, &k, one, Some(LONG)).await;
+    assert_eq!(noted, Some(one));
+    until("the value expires", async || {
+        read(store, &k, A).await.is_none()
+    })
+    .await;
+    // Another value of the same entry leaves it as it is, a change does not.
+    let noted = generation_for(store, &k, one, Some(LONG)).await;
+    assert_eq!(noted, Some(one));
+    put(store, &k, A, "w", LONG).await;
+    assert_eq!(generation_for(store, &k, two, Some(LONG)).await, Some(one));
+    settle(store, &k, Token::random()).await;
+    assert_eq!(peek(store, &k).await, None);
+    // Alone it lives for as long as it was told.
+    generation_for(store, &k, one, Some(SHORT)).await;
+    until("the generation expires", async || {
+        peek(store, &k).await.is_none()
+    })
+    .await;
+}
+
 async fn replies_come_one_for_each_op_in_order(store: &dyn Store) {
     let k = key("order");
     let (lease, writer, fresh) = (Token::random(), Token::random(), Token::random());
@@ -626,6 +748,7 @@ async fn replies_come_one_for_each_op_in_order(store: &dyn Store) {
         Op::Generation {
             key: k.clone(),
             fresh,
+            ttl: None,
         },
         Op::Peek { key: k.clone() },
         Op::Fence {
@@ -804,12 +927,13 @@ impl Random {
         let lease = *self.rng.choice(&self.leases).expect("leases");
         let writer = *self.rng.choice(&self.writers).expect("writers");
         let ttl = LONG;
-        match self.rng.u32(0..20) {
+        match self.rng.u32(0..23) {
             0..4 => Op::Read { key, field },
             4 => Op::Peek { key },
             5..7 => Op::Generation {
                 key,
                 fresh: Token::new(self.rng.u64(1..)).expect("not zero"),
+                ttl: self.rng.bool().then_some(ttl),
             },
             7..11 => Op::Acquire {
                 key,
@@ -826,9 +950,22 @@ impl Random {
                 ttl,
             },
             16 => Op::Release { key, field, lease },
+            20..23 => Op::Put {
+                key,
+                field,
+                value: self.value().into(),
+                ttl,
+                over: self.over(),
+            },
             17 => Op::Fence { key, writer, ttl },
             _ => Op::Settle { key, writer },
         }
+    }
+
+    fn over(&mut self) -> Over {
+        let seal = Over::Seal(seal(self.value().as_bytes()));
+        let overs = [Over::Anything, Over::Nothing, seal, seal];
+        self.rng.choice(overs).expect("some")
     }
 
     fn value(&mut self) -> String {

@@ -221,6 +221,7 @@ fn generation(key: &str) -> Op {
     Op::Generation {
         key: Key::from(key.to_owned()),
         fresh: Token::random(),
+        ttl: None,
     }
 }
 

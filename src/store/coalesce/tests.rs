@@ -119,8 +119,11 @@ fn peek(name: &str) -> Op {
 }
 
 fn generation(name: &str) -> Op {
-    let (key, fresh) = (key(name), Token::random());
-    Op::Generation { key, fresh }
+    Op::Generation {
+        key: key(name),
+        fresh: Token::random(),
+        ttl: None,
+    }
 }
 
 fn acquire(name: &str, lease: Token) -> Op {

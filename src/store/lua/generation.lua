@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  the generation
 -- ARGV[1]  its name if it must be created
+-- ARGV[2]  milliseconds until the key expires, if it does not expire already; 0: it never does
 --
 -- Result   its name, or nil while a fence stands
 if fenced() then
@@ -12,8 +13,11 @@ if name then
   return name
 end
 redis.call('HSET', key, 'g', ARGV[1])
--- A generation stands until it is fenced. In its last millisecond an expired fence's key still is
--- there, with its ttl.
-redis.call('PERSIST', key)
+-- In its last millisecond an expired fence's key still is there, with its ttl.
+if ARGV[2] == '0' then
+  redis.call('PERSIST', key)
+elseif redis.call('PTTL', key) < 0 then
+  redis.call('PEXPIRE', key, ARGV[2])
+end
 -- A read after the write, for the reason given in fill.lua.
 return redis.call('HGET', key, 'g')

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Token};
+use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Over, Token};
 
 /// The fields of one key. Each list is short: one item per build or per writer.
 #[derive(Clone, Debug, Default)]
@@ -77,13 +77,18 @@ impl Entry {
         self.generation
     }
 
-    pub(super) fn generation(&mut self, fresh: Token, now: Instant) -> Option<Token> {
+    pub(super) fn generation(
+        &mut self,
+        fresh: Token,
+        ttl: Option<Duration>,
+        now: Instant,
+    ) -> Option<Token> {
         if self.fenced(now) {
             return None;
         }
         if self.generation.is_none() {
             self.generation = Some(fresh);
-            self.expires = None;
+            self.expires = ttl.map(|ttl| self.expires.unwrap_or_else(|| later(now, ttl)));
         }
         self.generation
     }
@@ -146,6 +151,31 @@ impl Entry {
         };
         self.values.retain(|(other, _)| *other != field);
         self.values.push((field, value));
+        Filled::Stored
+    }
+
+    pub(super) fn put(
+        &mut self,
+        field: Fingerprint,
+        value: Bytes,
+        ttl: Duration,
+        over: Over,
+        now: Instant,
+    ) -> Filled {
+        let held = self.values.iter().find(|(other, _)| *other == field);
+        let fits = match over {
+            Over::Anything => true,
+            Over::Nothing => held.is_none(),
+            Over::Seal(seen) => held.is_some_and(|(_, value)| seal(value) == Some(seen)),
+        };
+        if self.fenced(now) || !fits {
+            return Filled::Superseded;
+        }
+        *self = Self {
+            values: vec![(field, value)],
+            expires: Some(later(now, ttl)),
+            ..Self::default()
+        };
         Filled::Stored
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::resp::{Answer, Refusal, Request};
-use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Reply, StoreError, Token};
+use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Over, Reply, StoreError, Token};
 
 /// A Lua script and the hash under which the server knows it.
 pub(super) struct Script {
@@ -38,10 +38,11 @@ pub(super) struct Scripts {
     fence: Script,
     settle: Script,
     generation: Script,
+    put: Script,
 }
 
 impl Scripts {
-    pub(super) const COUNT: usize = 6;
+    pub(super) const COUNT: usize = 7;
 
     pub(super) fn all(&self) -> [&Script; Self::COUNT] {
         [
@@ -51,6 +52,7 @@ impl Scripts {
             &self.fence,
             &self.settle,
             &self.generation,
+            &self.put,
         ]
     }
 }
@@ -75,6 +77,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     fence: Script::new(script!("../lua/fence.lua", allow_oom)),
     settle: Script::new(script!("../lua/settle.lua", allow_oom)),
     generation: Script::new(script!("../lua/generation.lua")),
+    put: Script::new(script!("../lua/put.lua")),
 });
 
 /// The root generation's script. It runs seldom, and so by its source.
@@ -129,9 +132,10 @@ fn write(request: &mut Request, op: &Op) {
         }
         Op::Peek { key } => request.command([b"HGET", key.as_str().as_bytes(), b"g"]),
         Op::Life { key } => request.command([b"PTTL", key.as_str().as_bytes()]),
-        Op::Generation { key, fresh } => {
-            SCRIPTS.generation.on(request, key.as_str(), 1);
+        Op::Generation { key, fresh, ttl } => {
+            SCRIPTS.generation.on(request, key.as_str(), 2);
             request.word(&hex(*fresh));
+            request.number(ttl.map_or(0, millis));
         }
         Op::Acquire {
             key,
@@ -164,6 +168,23 @@ fn write(request: &mut Request, op: &Op) {
             request.word(&hex(*lease));
             request.word(value);
             request.number(millis(*ttl));
+        }
+        Op::Put {
+            key,
+            field,
+            value,
+            ttl,
+            over,
+        } => {
+            SCRIPTS.put.on(request, key.as_str(), 4);
+            request.word(&value_field(*field));
+            request.word(value);
+            request.number(millis(*ttl));
+            match over {
+                Over::Anything => request.word(b"*"),
+                Over::Nothing => request.word(b""),
+                Over::Seal(seal) => request.word(&seal.to_be_bytes()),
+            }
         }
         Op::Release { key, field, lease } => {
             SCRIPTS.release.on(request, key.as_str(), 2);
@@ -259,7 +280,7 @@ pub(super) fn reply(op: &Op, answer: Answer) -> Result<Reply, StoreError> {
             .transpose()
             .map(Reply::Generation),
         Op::Acquire { .. } => acquired(answer).map(Reply::Acquired),
-        Op::Fill { .. } => match answer {
+        Op::Fill { .. } | Op::Put { .. } => match answer {
             Answer::Int(1) => Ok(Reply::Filled(Filled::Stored)),
             Answer::Int(0) => Ok(Reply::Filled(Filled::Superseded)),
             _ => Err(unexpected("a fill")),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sea_orm_cache::Key;
-use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
+use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Over, Reply, Token};
 
 #[derive(Default)]
 pub struct Model {
@@ -21,7 +21,7 @@ impl Model {
             Op::Peek { key } => Reply::Generation(self.generations.get(&key).copied()),
             // It knows no time.
             Op::Life { .. } => Reply::Life(None),
-            Op::Generation { key, fresh } => Reply::Generation(
+            Op::Generation { key, fresh, .. } => Reply::Generation(
                 (!self.fenced(&key)).then(|| *self.generations.entry(key).or_insert(fresh)),
             ),
             Op::Acquire {
@@ -38,6 +38,13 @@ impl Model {
                 value,
                 ..
             } => Reply::Filled(self.fill((key, field), lease, value)),
+            Op::Put {
+                key,
+                field,
+                value,
+                over,
+                ..
+            } => Reply::Filled(self.put((key, field), value, over)),
             Op::Release { key, field, lease } => {
                 self.release(&(key, field), lease);
                 Reply::Done
@@ -75,6 +82,21 @@ impl Model {
         if !self.release(&at, lease) {
             return Filled::Superseded;
         }
+        self.values.insert(at, value);
+        Filled::Stored
+    }
+
+    fn put(&mut self, at: (Key, Fingerprint), value: Bytes, over: Over) -> Filled {
+        let held = self.values.get(&at);
+        let fits = match over {
+            Over::Anything => true,
+            Over::Nothing => held.is_none(),
+            Over::Seal(seal) => held.is_some_and(|held| held.starts_with(&seal.to_be_bytes())),
+        };
+        if self.fenced(&at.0) || !fits {
+            return Filled::Superseded;
+        }
+        self.clear(&at.0);
         self.values.insert(at, value);
         Filled::Stored
     }

@@ -96,6 +96,7 @@ async fn a_foreign_type_fails_its_ops_alone_and_a_fence_removes_it() {
         Op::Generation {
             key: k.clone(),
             fresh: lease,
+            ttl: None,
         },
         acquire_op(&k, A, lease, LONG),
         Op::Fill {
