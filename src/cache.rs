@@ -1,13 +1,14 @@
 //! The cache handle: settings, the road of every invalidation, and what happens in an outage.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
-use sea_orm::DbErr;
+use sea_orm::{DbBackend, DbErr};
 use tracing::Instrument;
 
 use crate::builder::{CacheBuilder, Settings};
@@ -48,6 +49,8 @@ struct Shared {
     tier: Option<Tier>,
     witness: Witness,
     settings: Settings,
+    /// By their labels.
+    databases: RwLock<HashMap<String, DbBackend>>,
 }
 
 /// What a writer has planted.
@@ -89,6 +92,7 @@ impl Cache {
             bulkhead: Bulkhead::new(settings.max_loads, settings.load_wait),
             witness,
             settings,
+            databases: RwLock::default(),
         }))
     }
 
@@ -116,9 +120,23 @@ impl Cache {
     ) -> Result<(), CacheError> {
         let mut invalidation = Invalidation::default();
         for tag in tags {
-            invalidation.add(tag_key(&self.0.settings.prefix, tag.as_ref()));
+            invalidation.add(tag_key(&self.0.settings.prefix, None, tag.as_ref()));
         }
         self.drop_now(&invalidation).await
+    }
+
+    /// Takes note of a database that is attached.
+    pub(crate) fn attached(&self, label: &str, backend: DbBackend) {
+        let databases = self.0.databases.write();
+        let mut databases = databases.unwrap_or_else(PoisonError::into_inner);
+        databases.insert(label.to_owned(), backend);
+    }
+
+    /// The kind of the database with this label, if one is attached.
+    pub(crate) fn backend_of(&self, label: &str) -> Option<DbBackend> {
+        let databases = self.0.databases.read();
+        let databases = databases.unwrap_or_else(PoisonError::into_inner);
+        databases.get(label).copied()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -377,7 +395,7 @@ impl Cache {
     }
 
     /// Keeps keys until the store has been told that they are stale.
-    fn journal(&self, invalidation: &Invalidation) {
+    pub(crate) fn journal(&self, invalidation: &Invalidation) {
         self.0.journal.add(invalidation.keys().cloned());
         if let Some(tier) = self.tier() {
             // What asks from here on finds the journal.

@@ -35,6 +35,12 @@ pub enum CodecError {
     /// The bytes end too early.
     #[error("the cached bytes end too early")]
     Truncated,
+    /// Serde does not write the value.
+    #[error("{0}")]
+    Serde(String),
+    /// The bytes are a value of ours, of another kind than the one asked for.
+    #[error("the cached bytes are a value of another type")]
+    Foreign,
     /// The bytes are not ours.
     #[error("the cached bytes are not a value of ours: {0}")]
     Corrupt(&'static str),

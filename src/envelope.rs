@@ -47,6 +47,8 @@ pub(crate) struct Envelope<'a> {
     root: u64,
     stamp: u64,
     asked: &'a [u8],
+    /// What it depends on, if it says so itself: see [`listed`].
+    own: Option<&'a [u8]>,
     /// Whether there is such a row.
     pub(crate) present: bool,
     compressed: bool,
@@ -56,9 +58,36 @@ pub(crate) struct Envelope<'a> {
 /// Odd: so that no two numbers are one when multiplied by it. (2^64 divided by the golden ratio.)
 const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
 
-const ABSENT: u8 = 0;
+/// There is a value.
 const PRESENT: u8 = 1;
-const COMPRESSED: u8 = 3;
+/// It is compressed.
+const COMPRESSED: u8 = 2;
+/// What it depends on stands before it.
+const OWN: u8 = 4;
+
+/// A value that claims to depend on more than this is none of ours.
+const MOST_LISTED: usize = 1 << 10;
+
+/// The keys of generations as a value lists them: a list of the same keys in the same order is the same.
+pub(crate) fn listed(keys: &[Key]) -> Vec<u8> {
+    let mut list = Vec::with_capacity(keys.iter().map(|key| key.as_str().len() + 1).sum());
+    for key in keys {
+        list.extend_from_slice(key.as_str().as_bytes());
+        list.push(0);
+    }
+    list
+}
+
+/// The keys of a list.
+fn unlisted(list: &[u8]) -> Result<Vec<Key>, CodecError> {
+    let text = std::str::from_utf8(list).map_err(|_| CodecError::Corrupt("a list of keys"))?;
+    let keys = text.split_terminator('\0').take(MOST_LISTED + 1);
+    let keys: Vec<Key> = keys.map(|key| key.to_owned().into()).collect();
+    if keys.len() > MOST_LISTED {
+        return Err(CodecError::Corrupt("a list of keys"));
+    }
+    Ok(keys)
+}
 
 /// Names the dependencies of the value under `key`, whose list is named `dependencies`: a value that
 /// somebody moved to another key is not that key's.
@@ -66,30 +95,41 @@ pub(crate) fn place_id(dependencies: u64, key: &Key) -> u64 {
     dependencies ^ crate::codec::stable_hash128(key.as_str().as_bytes()) as u64
 }
 
-/// Wraps an encoded value, compressed if the packing says so and it is shorter for it. The stamp is that of
-/// what was noted.
-pub(crate) fn seal(
-    seal: Token,
-    root: Token,
-    stamp: u64,
-    asked: &[u8],
-    present: bool,
-    payload: &[u8],
-    packing: Packing,
-) -> Bytes {
-    let packed = packing.pack(payload);
-    let kind = match (present, &packed) {
-        (false, _) => ABSENT,
-        (true, Cow::Borrowed(_)) => PRESENT,
-        (true, Cow::Owned(_)) => COMPRESSED,
+/// What is sealed around an encoded value.
+#[derive(Clone, Copy)]
+pub(crate) struct Cover<'a> {
+    pub(crate) seal: Token,
+    pub(crate) root: Token,
+    /// That of what was noted.
+    pub(crate) stamp: u64,
+    pub(crate) asked: &'a [u8],
+    /// What it depends on, for those who do not know.
+    pub(crate) own: Option<&'a [u8]>,
+    pub(crate) present: bool,
+}
+
+/// Wraps an encoded value, compressed if the packing says so and it is shorter for it.
+pub(crate) fn seal(cover: Cover<'_>, payload: &[u8], packing: Packing) -> Bytes {
+    let packed = match cover.present {
+        true => packing.pack(payload),
+        false => Cow::Borrowed(payload),
     };
-    let mut out = Vec::with_capacity(35 + asked.len() + packed.len());
-    out.extend_from_slice(&seal.get().to_be_bytes());
-    out.extend_from_slice(&root.get().to_be_bytes());
-    out.extend_from_slice(&stamp.to_be_bytes());
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    let kind = flag(cover.present, PRESENT)
+        | flag(matches!(packed, Cow::Owned(_)), COMPRESSED)
+        | flag(cover.own.is_some(), OWN);
+    let (asked, own) = (cover.asked, cover.own.unwrap_or_default());
+    let mut out = Vec::with_capacity(40 + asked.len() + own.len() + packed.len());
+    out.extend_from_slice(&cover.seal.get().to_be_bytes());
+    out.extend_from_slice(&cover.root.get().to_be_bytes());
+    out.extend_from_slice(&cover.stamp.to_be_bytes());
     out.push(kind);
     put_varint(&mut out, asked.len() as u64);
     out.extend_from_slice(asked);
+    if cover.own.is_some() {
+        put_varint(&mut out, own.len() as u64);
+        out.extend_from_slice(own);
+    }
     out.extend_from_slice(&packed);
     out.into()
 }
@@ -101,23 +141,51 @@ impl<'a> Envelope<'a> {
         let seal = number(&mut reader)?;
         let root = number(&mut reader)?;
         let stamp = number(&mut reader)?;
-        let (present, compressed) = match reader.take(1)? {
-            [ABSENT] => (false, false),
-            [PRESENT] => (true, false),
-            [COMPRESSED] => (true, true),
+        let kind = match *reader.take(1)? {
+            [kind] if kind <= PRESENT | COMPRESSED | OWN => kind,
             _ => return Err(CodecError::Corrupt("envelope kind")),
         };
+        let has = |flag| kind & flag != 0;
+        let (present, compressed) = (has(PRESENT), has(COMPRESSED));
+        if compressed && !present {
+            return Err(CodecError::Corrupt("envelope kind"));
+        }
         let asked = sized(&mut reader)?;
+        let own = match has(OWN) {
+            true => Some(sized(&mut reader)?),
+            false => None,
+        };
         let payload = reader.rest();
         Ok(Self {
             seal,
             root,
             stamp,
             asked,
+            own,
             present,
             compressed,
             payload,
         })
+    }
+
+    /// Whether it says itself what it depends on: on these keys.
+    pub(crate) fn depends_on(&self, keys: &[Key]) -> bool {
+        let listed = |mut list: &[u8]| {
+            for key in keys {
+                let rest = list.strip_prefix(key.as_str().as_bytes());
+                match rest.and_then(|rest| rest.strip_prefix(&[0])) {
+                    Some(rest) => list = rest,
+                    None => return false,
+                }
+            }
+            list.is_empty()
+        };
+        self.own.is_some_and(listed)
+    }
+
+    /// What it says that it depends on; nothing if it does not say.
+    pub(crate) fn own(&self) -> Result<Vec<Key>, CodecError> {
+        self.own.map_or(Ok(Vec::new()), unlisted)
     }
 
     /// The encoded value; `None` where this process does not read it although another may: it is
@@ -187,8 +255,15 @@ mod tests {
     };
 
     fn sealed_in(payload: &[u8], packing: Packing) -> Bytes {
-        let stamp = noted().stamp(5, 1).unwrap();
-        seal(token(1), token(7), stamp, b"asked", true, payload, packing)
+        let cover = Cover {
+            seal: token(1),
+            root: token(7),
+            stamp: noted().stamp(5, 1).unwrap(),
+            asked: b"asked",
+            own: None,
+            present: true,
+        };
+        seal(cover, payload, packing)
     }
 
     fn sealed() -> Bytes {
@@ -353,6 +428,7 @@ mod tests {
         fn what_is_sealed_is_opened(
             generations in proptest::collection::vec(proptest::option::of(1u64..), 0..5),
             asked: Vec<u8>,
+            own in proptest::option::of(proptest::collection::vec("[a-z:]*", 0..4)),
             payload: Vec<u8>,
             present: bool,
         ) {
@@ -360,8 +436,21 @@ mod tests {
             let noted = Noted { generations, ..noted() };
             let stand = noted.generations.iter().take_while(|g| g.is_some()).count();
             let stamp = noted.stamp(5, stand).unwrap();
-            let bytes = seal(token(1), noted.root, stamp, &asked, present, &payload, PLAIN);
+            let own = own.map(|own| own.into_iter().map(Key::from).collect::<Vec<_>>());
+            let list = own.as_deref().map(listed);
+            let cover = Cover {
+                seal: token(1),
+                root: noted.root,
+                stamp,
+                asked: &asked,
+                own: list.as_deref(),
+                present,
+            };
+            let bytes = seal(cover, &payload, PLAIN);
             let envelope = Envelope::open(&bytes).unwrap();
+            prop_assert_eq!(own.as_ref().is_some_and(|own| envelope.depends_on(own)), own.is_some());
+            prop_assert!(!envelope.depends_on(&[key("another")]));
+            prop_assert_eq!(envelope.own().unwrap(), own.unwrap_or_default());
             let opened = envelope.payload(PLAIN).unwrap();
             prop_assert_eq!((opened.as_deref(), envelope.present), (Some(&payload[..]), present));
             prop_assert!(envelope.is_valid(&noted, 5, stand, &asked));

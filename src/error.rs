@@ -41,6 +41,14 @@ pub enum CacheError {
         /// How long this one waited.
         waited: Duration,
     },
+    /// A value cannot be stored.
+    #[error("the value of `{key}` is not stored: {reason}")]
+    Value {
+        /// Under which key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// A key was asked for that cannot be keyed, such as a float.
     #[error("`{0}`: this key cannot be cached; invalidate the whole entity instead")]
     NotKeyable(String),

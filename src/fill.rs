@@ -12,16 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sea_orm::DbErr;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Noted, place_id, seal};
+use crate::envelope::{Cover, Noted, listed, place_id, seal};
 use crate::flight::{Landed, Lease};
-use crate::key::{Dependencies, Key};
+use crate::key::{Dependencies, Key, is_row};
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
 use crate::tier::{self, Held, Id, Watch};
@@ -61,6 +60,24 @@ pub(crate) struct Shape<'a> {
     pub(crate) policy: &'a EntityPolicy,
     /// Whether the in-process tier may answer.
     pub(crate) bounded: bool,
+    /// Whether values say themselves what they depend on: on these dependencies at least.
+    pub(crate) own: bool,
+}
+
+impl Shape<'_> {
+    /// How many of the dependencies a value needs.
+    fn needs(&self, present: bool) -> usize {
+        match present {
+            true => self.present_needs,
+            false => self.dependencies.keys.len(),
+        }
+    }
+
+    /// Names the place of a value under `key`. One that lists its dependencies is compared with the list.
+    fn place_id(&self, key: &Key) -> u64 {
+        let list = if self.own { 0 } else { self.dependencies.id };
+        place_id(list, key)
+    }
 }
 
 /// One key to fetch.
@@ -121,32 +138,78 @@ impl Cache {
     /// which is given positions in `requests` and answers in the same order.
     ///
     /// Only `load` can fail it. It sees to its [place](Self::begin_load) itself.
-    pub(crate) async fn fetch<P, L, F>(
+    pub(crate) async fn fetch<P, E, L, F>(
         &self,
         shape: &Shape<'_>,
         requests: Few<Request>,
         load: L,
-    ) -> Result<Few<Fetched<P>>, DbErr>
+    ) -> Result<Few<Fetched<P>>, E>
     where
         P: Payload,
         L: Fn(Vec<usize>) -> F + Sync,
-        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+        F: Future<Output = Result<Vec<P>, E>> + Send,
     {
-        let mut fetch = Fetch {
-            cache: self,
-            shape,
-            states: SmallVec::new(),
-            leases: HashMap::new(),
-            requests,
-            watch: None,
-            asked_at: None,
-        };
+        let mut fetch = Fetch::new(self, shape, requests);
         fetch.look_up().await;
         if fetch.is_open() {
             // In a box of its own: a hit does not carry about what only a miss needs.
             Box::pin(fetch.fill_up(load)).await?;
         }
         Ok(fetch.finish())
+    }
+
+    /// An encoded value, or an absence, as it is stored under what was noted; `None` where it may not be.
+    pub(crate) fn sealed(
+        &self,
+        shape: &Shape<'_>,
+        request: &Request,
+        noted: &Noted,
+        token: Token,
+        payload: Option<&[u8]>,
+    ) -> Option<Bytes> {
+        let entity = shape.entity;
+        let needs = shape.needs(payload.is_some());
+        let Some(stamp) = noted.stamp(shape.place_id(&request.key), needs) else {
+            self.emit(&Event::Fenced { entity, reads: 1 });
+            return None;
+        };
+        let own = shape.own.then(|| listed(&shape.dependencies.keys[..needs]));
+        let cover = Cover {
+            seal: token,
+            root: noted.root,
+            stamp,
+            asked: &request.asked,
+            own: own.as_deref(),
+            present: payload.is_some(),
+        };
+        let packing = self.settings().packing();
+        let bytes = seal(cover, payload.unwrap_or_default(), packing);
+        let most = packing.most;
+        if bytes.len() > most {
+            let reason = format!(
+                "{} bytes are more than max_value_bytes, {most}",
+                bytes.len()
+            );
+            let reason = &*reason;
+            self.emit(&Event::NotCached { entity, reason });
+            return None;
+        }
+        Some(bytes)
+    }
+
+    /// What the cache has for requests for distinct keys, in their order.
+    pub(crate) async fn find<P: Payload>(
+        &self,
+        shape: &Shape<'_>,
+        requests: Few<Request>,
+    ) -> Few<Option<Fetched<P>>> {
+        let mut fetch = Fetch::new(self, shape, requests);
+        fetch.look_up().await;
+        let found = fetch.states.into_iter().map(|state| match state {
+            State::Done(fetched) => Some(fetched),
+            _ => None,
+        });
+        found.collect()
     }
 }
 
@@ -169,12 +232,27 @@ struct Fetch<'a, P> {
     asked_at: Option<Watch<'a>>,
     /// By position, the leases asked for or held.
     leases: HashMap<usize, (Lease<'a>, Option<Arc<Noted>>)>,
+    /// Positions whose values depend on something else than was thought, and on what.
+    elsewhere: Vec<(usize, Vec<Key>)>,
 }
 
 /// A position whose lease somebody else holds, and what was noted when that was seen.
 type Busy = (usize, Token, Arc<Noted>);
 
 impl<'a, P: Payload> Fetch<'a, P> {
+    fn new(cache: &'a Cache, shape: &'a Shape<'a>, requests: Few<Request>) -> Self {
+        Self {
+            cache,
+            shape,
+            requests,
+            states: SmallVec::new(),
+            watch: None,
+            asked_at: None,
+            leases: HashMap::new(),
+            elsewhere: Vec::new(),
+        }
+    }
+
     /// Whether anything is left to be asked for.
     fn is_open(&self) -> bool {
         let done = |state: &State<P>| matches!(state, State::Done(_));
@@ -182,10 +260,10 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     /// Loads what the look-up has not answered, and fills it.
-    async fn fill_up<L, F>(&mut self, load: L) -> Result<(), DbErr>
+    async fn fill_up<L, F, E>(&mut self, load: L) -> Result<(), E>
     where
         L: Fn(Vec<usize>) -> F + Sync,
-        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+        F: Future<Output = Result<Vec<P>, E>> + Send,
     {
         let give_up = Instant::now() + self.cache.settings().lease_ttl * 2;
         let mut pause = FIRST_POLL;
@@ -232,6 +310,14 @@ impl<'a, P: Payload> Fetch<'a, P> {
             }
             self.acquired(position, answers.next(), &noted, &mut busy);
         }
+        self.look_elsewhere().await;
+        busy.retain(|(position, ..)| {
+            let found = matches!(self.states[*position], State::Done(_));
+            if found {
+                self.coalesced();
+            }
+            !found
+        });
         busy
     }
 
@@ -259,14 +345,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {
-        let generations = self.shape.dependencies.keys.iter();
-        let mut batch: Vec<Op> = generations
-            .map(|key| Op::Generation {
-                key: key.clone(),
-                fresh: Token::random(),
-                ttl: None,
-            })
-            .collect();
+        let mut batch = note_ops(&self.shape.dependencies.keys, self.shape.policy.ttl);
         for (position, stale) in missed {
             let key = self.requests[*position].key.clone();
             if matches!(stale, Stale::Corrupt) {
@@ -321,10 +400,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             Acquired::Value(bytes) => {
                 self.states[position] = self.judge(position, bytes, noted, &mut false);
                 match &self.states[position] {
-                    State::Done(_) => self.cache.emit(&Event::Coalesced {
-                        entity: self.shape.entity,
-                        reads: 1,
-                    }),
+                    State::Done(_) => self.coalesced(),
                     // Outdated already: asked for again, at once, with what is known of it.
                     _ => busy.push((position, Token::random(), noted.clone())),
                 }
@@ -337,6 +413,14 @@ impl<'a, P: Payload> Fetch<'a, P> {
             }
             Acquired::Busy(_) | Acquired::Fenced | Acquired::Granted => self.fenced(position),
         }
+    }
+
+    /// Somebody else's load has answered.
+    fn coalesced(&self) {
+        self.cache.emit(&Event::Coalesced {
+            entity: self.shape.entity,
+            reads: 1,
+        });
     }
 
     fn fenced(&mut self, position: usize) {
@@ -357,10 +441,10 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     /// The query, and the third request: fills what may be filled, gives the other leases back.
-    async fn load_and_fill<L, F>(&mut self, load: &L) -> Result<(), DbErr>
+    async fn load_and_fill<L, F, E>(&mut self, load: &L) -> Result<(), E>
     where
         L: Fn(Vec<usize>) -> F + Sync,
-        F: Future<Output = Result<Vec<P>, DbErr>> + Send,
+        F: Future<Output = Result<Vec<P>, E>> + Send,
     {
         let positions: Vec<usize> = (0..self.states.len())
             .filter(|position| matches!(self.states[*position], State::Granted | State::Direct))
@@ -369,11 +453,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return Ok(());
         }
         let loaded = load(positions.clone()).await?;
-        if loaded.len() != positions.len() {
-            return Err(DbErr::Custom(
-                "a load answered another number of values than asked".to_owned(),
-            ));
-        }
+        debug_assert_eq!(loaded.len(), positions.len());
         let (mut offers, mut batch) = (Vec::new(), Vec::new());
         for (position, value) in positions.into_iter().zip(loaded) {
             if let Some((lease, op)) = self.landed(position, &value) {
@@ -436,16 +516,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     /// The value as it is stored; `None` where it may not be.
     fn enveloped(&self, position: usize, value: &P, noted: &Noted, token: Token) -> Option<Bytes> {
         let present = value.is_present();
-        let request = &self.requests[position];
-        let place = place_id(self.shape.dependencies.id, &request.key);
-        let Some(stamp) = noted.stamp(place, self.needs(present)) else {
-            self.cache.emit(&Event::Fenced {
-                entity: self.shape.entity,
-                reads: 1,
-            });
-            return None;
-        };
-        if !value.is_storable() {
+        if noted.stand(self.shape.needs(present)) && !value.is_storable() {
             return None;
         }
         let mut payload = Vec::new();
@@ -456,22 +527,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
             });
             return None;
         }
-        let packing = self.cache.settings().packing();
-        let (root, asked) = (noted.root, &request.asked);
-        let bytes = seal(token, root, stamp, asked, present, &payload, packing);
-        let most = packing.most;
-        if bytes.len() > most {
-            let reason = format!(
-                "{} bytes are more than max_value_bytes, {most}",
-                bytes.len()
-            );
-            self.cache.emit(&Event::NotCached {
-                entity: self.shape.entity,
-                reason: &reason,
-            });
-            return None;
-        }
-        Some(bytes)
+        let request = &self.requests[position];
+        let payload = present.then_some(&*payload);
+        self.cache.sealed(self.shape, request, noted, token, payload)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.
@@ -555,11 +613,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let Some(value) = value.and_then(|landed| landed.value.downcast_ref::<P>().cloned()) else {
             return false;
         };
-        if noted.stand(self.needs(value.is_present())) {
-            self.cache.emit(&Event::Coalesced {
-                entity: self.shape.entity,
-                reads: 1,
-            });
+        if noted.stand(self.shape.needs(value.is_present())) {
+            self.coalesced();
             self.states[position] = State::Done(Fetched { value, seal: None });
         } else {
             self.fenced(position);
@@ -577,7 +632,19 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 }
 
-fn note(root: Token, generations: &[Reply]) -> Noted {
+/// Notes what a value depends on, before it is loaded. That of a row stands beside it, and lives as long as
+/// what depends on it.
+pub(crate) fn note_ops(keys: &[Key], ttl: Duration) -> Vec<Op> {
+    let generation = |key: &Key| Op::Generation {
+        key: key.clone(),
+        fresh: Token::random(),
+        ttl: is_row(key).then_some(ttl),
+    };
+    keys.iter().map(generation).collect()
+}
+
+/// What was noted by these answers to [`note_ops`].
+pub(crate) fn note(root: Token, generations: &[Reply]) -> Noted {
     let generations = generations.iter().map(|reply| match reply {
         Reply::Generation(generation) => *generation,
         _ => None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::WritePolicy;
-use crate::key::Key;
+use crate::key::{Key, VALUES};
 
 /// The entries and generations that one write makes stale.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub(crate) fn collapse(keys: impl IntoIterator<Item = Key>) -> impl Iterator<Ite
         let prefix = entity_prefix(&key);
         if prefix.len() == key.as_str().len() {
             generations.insert(key);
+        } else if is_value(prefix) {
+            generations.insert(format!("{prefix}:gen:all").into());
         } else {
             generations.extend(
                 ["rows", "index", "list"].map(|name| Key::from(format!("{prefix}:gen:{name}"))),
@@ -88,6 +90,12 @@ pub(crate) fn collapse(keys: impl IntoIterator<Item = Key>) -> impl Iterator<Ite
         }
     }
     generations.into_iter()
+}
+
+/// Whether what begins so is a namespace's and no entity's.
+fn is_value(prefix: &str) -> bool {
+    let database = prefix.split(':').nth(1).unwrap_or_default();
+    database.split('@').next() == Some(VALUES)
 }
 
 /// `prefix:database:entity` of an entity's key, and the whole of a tag's, `prefix:tag:name`. Escaping

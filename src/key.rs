@@ -87,6 +87,7 @@ pub struct KeySpace(Arc<Space>);
 #[derive(Debug)]
 struct Space {
     text: String,
+    tenant: Option<String>,
     hash: u64,
     /// By the number of the entity.
     entities: RwLock<Vec<Option<Arc<EntityKeys>>>>,
@@ -176,20 +177,27 @@ impl Hash for KeySpace {
 impl KeySpace {
     /// The space of the database `label` under `prefix`.
     pub fn new(prefix: &str, label: &str) -> Self {
-        Self::of(format!("{}:{}", escape(prefix), escape(label)))
+        Self::of(format!("{}:{}", escape(prefix), escape(label)), None)
     }
 
     /// The space of one tenant within this one.
     pub fn scoped(&self, tenant: &str) -> Self {
-        Self::of(format!("{}@{}", self.0.text, escape(tenant)))
+        let text = format!("{}@{}", self.0.text, escape(tenant));
+        Self::of(text, Some(tenant.to_owned()))
     }
 
-    fn of(text: String) -> Self {
+    /// The tenant, if it is one's.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.0.tenant.as_deref()
+    }
+
+    fn of(text: String, tenant: Option<String>) -> Self {
         // The low half of a 128-bit hash.
         let hash = crate::codec::stable_hash128(text.as_bytes()) as u64;
         let entities = RwLock::default();
         Self(Arc::new(Space {
             text,
+            tenant,
             hash,
             entities,
         }))
@@ -544,8 +552,35 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The key of a tag's generation.
-pub(crate) fn tag_key(prefix: &str, tag: &str) -> Key {
-    format!("{}:tag:{}", escape(prefix), escape(tag)).into()
+pub(crate) fn tag_key(prefix: &str, tenant: Option<&str>, tag: &str) -> Key {
+    format!("{}:tag{}:{}", escape(prefix), at(tenant), escape(tag)).into()
+}
+
+/// In the place of a database's label: no label is escaped to this.
+pub(crate) const VALUES: &str = "~";
+
+/// The key of a namespace's generation.
+pub(crate) fn namespace_key(prefix: &str, tenant: Option<&str>, namespace: &str) -> Key {
+    let (prefix, namespace) = (escape(prefix), escape(namespace));
+    format!("{prefix}:{VALUES}{}:{namespace}:gen:all", at(tenant)).into()
+}
+
+/// The key of a value in the namespace of this generation.
+pub(crate) fn value_key(namespace: &Key, key: &str) -> Key {
+    let stem = namespace.as_str().strip_suffix(":gen:all");
+    let mut text = stem.unwrap_or(namespace.as_str()).to_owned();
+    text.push_str(":v:");
+    escape_into(&mut text, key);
+    text.into()
+}
+
+fn at(tenant: Option<&str>) -> String {
+    tenant.map_or(String::new(), |tenant| format!("@{}", escape(tenant)))
+}
+
+/// Whether it is the key of a row, and no generation's own.
+pub(crate) fn is_row(key: &Key) -> bool {
+    key.as_str().split(':').nth(3) == Some("pk")
 }
 
 /// The entity (or tag) that a key belongs to, escaped as it is in the key.

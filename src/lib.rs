@@ -87,6 +87,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tier;
+mod values;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
@@ -101,6 +102,7 @@ pub use orm::meta::{ColumnMeta, EntityMeta, IndexMeta};
 pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
+pub use values::{Cacheable, Codec, Namespace, Policy};
 pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
 
 /// What the derive's code calls. Not for use by hand.

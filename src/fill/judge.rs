@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use super::{Fetch, Fetched, Payload, Stale, State};
-use crate::codec::Reader;
-use crate::envelope::{Envelope, Noted, place_id};
+use crate::codec::{CodecError, Reader};
+use crate::envelope::{Envelope, Noted};
 use crate::observe::Event;
 use crate::store::Reply;
 
 impl<P: Payload> Fetch<'_, P> {
     pub(super) fn judge_reply(
-        &self,
+        &mut self,
         position: usize,
         item: Reply,
         noted: &Noted,
@@ -26,7 +26,7 @@ impl<P: Payload> Fetch<'_, P> {
 
     /// Whether a cached value answers the request.
     pub(super) fn judge(
-        &self,
+        &mut self,
         position: usize,
         bytes: &Bytes,
         noted: &Noted,
@@ -41,8 +41,16 @@ impl<P: Payload> Fetch<'_, P> {
         if request.outdated == Some(envelope.seal) {
             return stale;
         }
-        let needs = self.needs(envelope.present);
-        let id = place_id(self.shape.dependencies.id, &request.key);
+        let needs = self.shape.needs(envelope.present);
+        let dependencies = self.shape.dependencies;
+        let id = self.shape.place_id(&request.key);
+        if self.shape.own && !envelope.depends_on(&dependencies.keys[..needs]) {
+            match envelope.own() {
+                Ok(own) => self.elsewhere.push((position, own)),
+                Err(error) => return self.corrupt(position, &error.to_string()),
+            }
+            return stale;
+        }
         if !envelope.is_valid(noted, id, needs, &request.asked) {
             *foreign_root |= !envelope.has_root(noted.root);
             return stale;
@@ -60,6 +68,7 @@ impl<P: Payload> Fetch<'_, P> {
                 seal: Some(envelope.seal),
             }),
             Ok(_) => self.corrupt(position, "more bytes than the value has"),
+            Err(CodecError::Foreign) => stale,
             Err(error) => self.corrupt(position, &error.to_string()),
         }
     }
@@ -72,14 +81,5 @@ impl<P: Payload> Fetch<'_, P> {
             reason,
         });
         State::Missed(Stale::Corrupt)
-    }
-
-    /// How many of the dependencies a value needs.
-    pub(super) fn needs(&self, present: bool) -> usize {
-        if present {
-            self.shape.present_needs
-        } else {
-            self.shape.dependencies.keys.len()
-        }
     }
 }

@@ -3,8 +3,12 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{Fetch, Fetched, Payload, Request, Stale, State};
+use futures_util::future::join_all;
+use smallvec::smallvec;
+
+use super::{Fetch, Fetched, Payload, Request, Shape, Stale, State};
 use crate::envelope::Noted;
+use crate::key::Dependencies;
 use crate::observe::Event;
 use crate::store::{Op, Reply, Token};
 use crate::tier::{Fresh, Tier};
@@ -12,11 +16,46 @@ use crate::tier::{Fresh, Tier};
 impl<'a, P: Payload> Fetch<'a, P> {
     /// First request: what the in-process tier does not answer, values and generations.
     pub(super) async fn look_up(&mut self) {
+        let open = self.ask().await;
+        self.look_elsewhere().await;
+        self.count_lookups(self.states.len() - open);
+    }
+
+    /// Asks for values that depend on something else than was thought, now that it is known.
+    pub(super) async fn look_elsewhere(&mut self) {
+        let declared = &self.shape.dependencies.keys[..self.shape.present_needs];
+        let others = std::mem::take(&mut self.elsewhere).into_iter();
+        let others: Vec<_> = others
+            .filter(|(_, own)| declared.iter().all(|key| own.contains(key)))
+            .map(|(position, own)| (position, Dependencies::new(own)))
+            .collect();
+        let asks = others.iter().map(|(position, dependencies)| {
+            let (cache, request) = (self.cache, self.requests[*position].clone());
+            let shape = Shape {
+                dependencies,
+                present_needs: dependencies.keys.len(),
+                ..*self.shape
+            };
+            async move {
+                let mut fetch = Fetch::<P>::new(cache, &shape, smallvec![request]);
+                fetch.ask().await;
+                (*position, fetch.states.pop())
+            }
+        });
+        for (position, state) in join_all(asks).await {
+            if let Some(state @ State::Done(_)) = state {
+                self.states[position] = state;
+            }
+        }
+    }
+
+    /// Answers how many the in-process tier did not answer.
+    async fn ask(&mut self) -> usize {
         let keys = self.requests.iter().map(|request| &request.key);
         let generations = &self.shape.dependencies.keys;
         if self.cache.bypasses(keys.clone().chain(generations)) {
             self.states = self.requests.iter().map(|_| State::Direct).collect();
-            return self.count_lookups(0);
+            return self.states.len();
         }
         let tier = self.tier();
         self.watch = tier.map(|tier| tier.watch(keys, generations));
@@ -25,7 +64,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
         if open > 0 {
             self.look_up_in_store(open).await;
         }
-        self.count_lookups(self.states.len() - open);
+        open
     }
 
     pub(super) fn tier(&self) -> Option<&'a Tier> {
@@ -130,7 +169,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             life,
             size: fetched.value.size(encoded),
         };
-        watch.hold(position, self.needs(present), id.clone(), asked, fresh);
+        watch.hold(position, self.shape.needs(present), id.clone(), asked, fresh);
     }
 
     fn count_lookups(&self, l1_hits: usize) {

@@ -169,7 +169,7 @@ impl<E: CachedEntity> IndexLookup<E> {
                     exact: rows.iter().all(|row| self.carries(row)),
                 };
                 *loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(rows);
-                Ok(vec![keys])
+                Ok::<_, DbErr>(vec![keys])
             })
             .await?;
         if let Some(rows) = loaded.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -221,6 +221,7 @@ impl<E: CachedEntity> IndexLookup<E> {
             present_needs: dependencies.keys.len(),
             policy: &self.meta.policy,
             bounded: site.is_bounded(self.meta),
+            own: false,
         }
     }
 

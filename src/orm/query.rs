@@ -229,6 +229,7 @@ impl<E: CachedEntity> CachedSelect<E> {
             present_needs: dependencies.keys.len(),
             policy: &policy,
             bounded: site.is_bounded(meta),
+            own: false,
         };
         let request = Request {
             id: Id::Row(site.space.clone(), asked.entity, asked.row),
@@ -238,7 +239,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         };
         let load = |_| async {
             let _place = site.cache.begin_load(&meta.name).await?;
-            Ok(vec![load().await?])
+            Ok::<_, DbErr>(vec![load().await?])
         };
         let fetched = site.cache.fetch(&shape, smallvec![request], load).await?;
         let answer = fetched.into_iter().next().map(|fetched| fetched.value);
@@ -298,7 +299,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         dependencies.extend(
             self.tags
                 .iter()
-                .map(|tag| tag_key(&site.cache.settings().prefix, tag)),
+                .map(|tag| tag_key(&site.cache.settings().prefix, site.space.tenant(), tag)),
         );
         dependencies.sort();
         dependencies.dedup();

@@ -80,6 +80,7 @@ fn row_shape<'a>(meta: &'a EntityMeta, site: &Site, keys: &'a EntityKeys) -> Sha
         present_needs: 1,
         policy: &meta.policy,
         bounded: site.is_bounded(meta),
+        own: false,
     }
 }
 

@@ -195,6 +195,7 @@ impl Cache {
     pub fn attach_as(&self, label: &str, db: DatabaseConnection) -> CachedConnection {
         let space = KeySpace::new(&self.settings().prefix, label);
         let backend = db.get_database_backend();
+        self.attached(label, backend);
         CachedConnection::new(
             db,
             Site {

@@ -1,0 +1,296 @@
+//! Values of any type, under names of one's own.
+
+mod payload;
+mod policy;
+mod write;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use payload::Cacheable;
+use payload::{Sure, Valued};
+use policy::Resolved;
+pub use policy::{Codec, Policy};
+
+use crate::cache::Cache;
+use crate::config::{Consistency, EntityPolicy};
+use crate::fill::{Few, Fetched, Payload, Request, Shape};
+use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, value_key};
+use crate::observe::Event;
+use crate::store::Fingerprint;
+use crate::tier::Id;
+
+/// A part of a cache with names of its own, of which everything can be made stale at once.
+///
+/// Cheap to clone. Values are those of any type that serde knows. What a value was computed from may be told
+/// in its [`Policy`]: tags, entities, rows; then it goes stale with them.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use sea_orm_cache::{Cache, Policy};
+///
+/// let cache = Cache::in_memory();
+/// let products = cache.namespace("products");
+/// let policy = Policy::new().ttl(Duration::from_secs(60));
+/// products.set("7", &"a teapot".to_owned(), &policy).await?;
+/// assert_eq!(products.get::<String>("7").await.as_deref(), Some("a teapot"));
+/// products.invalidate().await?; // however many there are
+/// assert_eq!(products.get::<String>("7").await, None);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    cache: Cache,
+    tenant: Option<Arc<str>>,
+    name: Arc<str>,
+    generation: Key,
+    codec: Codec,
+}
+
+impl Cache {
+    /// The namespace of this name. Those of the same name are the same.
+    pub fn namespace(&self, name: &str) -> Namespace {
+        Namespace::of(self.clone(), None, name)
+    }
+}
+
+impl Namespace {
+    fn of(cache: Cache, tenant: Option<Arc<str>>, name: &str) -> Self {
+        let prefix = &cache.settings().prefix;
+        Self {
+            generation: namespace_key(prefix, tenant.as_deref(), name),
+            cache,
+            tenant,
+            name: name.into(),
+            codec: Codec::default(),
+        }
+    }
+
+    /// The same namespace of one tenant: its keys, its tags, its generation. What is invalidated in the one is
+    /// not in the other.
+    pub fn scoped(&self, tenant: &str) -> Self {
+        let codec = self.codec;
+        Self {
+            codec,
+            ..Self::of(self.cache.clone(), Some(tenant.into()), &self.name)
+        }
+    }
+
+    /// The same namespace, whose values are written and read like this. What stands there in another codec is a
+    /// miss.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value under `key`, if there is one of this type. When the cache is away there is none.
+    ///
+    /// # Consistency
+    /// None that was [set](Self::set) or loaded before something of what it depends on became stale. With an
+    /// in-process tier, at most [`max_silence`](crate::CacheBuilder::max_silence) old.
+    pub async fn get<T: Cacheable>(&self, key: &str) -> Option<T> {
+        self.get_many([key]).await.pop().flatten()
+    }
+
+    /// The values under these keys, in their order, in one round trip; two where values depend on more than
+    /// their namespace.
+    pub async fn get_many<T: Cacheable>(
+        &self,
+        keys: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Vec<Option<T>> {
+        let keys: Vec<Key> = keys.into_iter().map(|key| self.key(key.as_ref())).collect();
+        let mut distinct = keys.clone();
+        distinct.sort();
+        distinct.dedup();
+        let requests = distinct.iter().map(|key| self.request(key.clone())).collect();
+        let found = self.find::<Valued<T>>(requests, Consistency::Bounded).await;
+        let value = |key: &Key| {
+            let place = distinct.binary_search(key).ok()?;
+            found[place].as_ref()?.value.clone().into_value()
+        };
+        keys.iter().map(value).collect()
+    }
+
+    /// The value under `key`; if there is none, that of `load`, which is then stored. Of all who ask for it at the
+    /// same moment, in this process and in others, one loads. What it depends on is noted before: if any of it
+    /// becomes stale while `load` runs, the value is answered and not stored.
+    ///
+    /// # Errors
+    /// Those of `load`, which are not stored.
+    ///
+    /// # Cancel safety
+    /// When the caller goes away, so does its load, and the next one loads.
+    pub async fn get_or_set<T: Cacheable, E: Send>(
+        &self,
+        key: &str,
+        policy: &Policy,
+        load: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let load = async { Ok(Sure(Valued::of(Some(load.await?), self.codec))) };
+        let Sure(found) = self.fetch(key, policy, load).await?;
+        match found.into_value() {
+            Some(value) => Ok(value),
+            None => unreachable!("an absence is not decoded as a value that is sure"),
+        }
+    }
+
+    /// The same where there may be nothing: that there is nothing is stored, too, for the policy's
+    /// [`absent_ttl`](Policy::absent_ttl), and goes stale with any write to the tables of the rows that it
+    /// depends on.
+    ///
+    /// # Errors
+    /// Those of `load`, which are not stored.
+    ///
+    /// # Cancel safety
+    /// As that of [`get_or_set`](Self::get_or_set).
+    pub async fn get_or_set_optional<T: Cacheable, E: Send>(
+        &self,
+        key: &str,
+        policy: &Policy,
+        load: impl Future<Output = Result<Option<T>, E>> + Send,
+    ) -> Result<Option<T>, E> {
+        let load = async { Ok(Valued::of(load.await?, self.codec)) };
+        Ok(self.fetch(key, policy, load).await?.into_value())
+    }
+
+    /// What is stored, or else loaded and then stored.
+    async fn fetch<P: Payload, E: Send>(
+        &self,
+        key: &str,
+        policy: &Policy,
+        load: impl Future<Output = Result<P, E>> + Send,
+    ) -> Result<P, E> {
+        let entity = policy.entity();
+        if entity.consistency == Consistency::Database {
+            return load.await;
+        }
+        let plan = match self.plan(policy) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                let (entity, reason) = (&*self.name, &*reason);
+                self.cache.emit(&Event::NotCached { entity, reason });
+                return load.await;
+            }
+        };
+        let shape = self.shape(&plan, entity, entity.consistency);
+        let load = Mutex::new(Some(load));
+        let once = |_| {
+            let load = load.lock().unwrap_or_else(PoisonError::into_inner).take();
+            async move {
+                self.cache.emit(&Event::Load { entity: &self.name });
+                match load {
+                    Some(load) => Ok(vec![load.await?]),
+                    None => Ok(Vec::new()),
+                }
+            }
+        };
+        let requests = [self.request(self.key(key))].into();
+        let fetched = self.cache.fetch(&shape, requests, once).await?;
+        match fetched.into_iter().next() {
+            Some(fetched) => Ok(fetched.value),
+            None => unreachable!("one request is loaded once"),
+        }
+    }
+
+    async fn find<P: Payload>(
+        &self,
+        requests: Few<Request>,
+        consistency: Consistency,
+    ) -> Few<Option<Fetched<P>>> {
+        let policy = EntityPolicy::default();
+        let plan = Plan::new(vec![self.generation.clone()], Vec::new());
+        let shape = self.shape(&plan, &policy, consistency);
+        self.cache.find(&shape, requests).await
+    }
+
+    fn shape<'a>(
+        &'a self,
+        plan: &'a Plan,
+        policy: &'a EntityPolicy,
+        consistency: Consistency,
+    ) -> Shape<'a> {
+        Shape {
+            entity: &self.name,
+            field: self.field(),
+            dependencies: &plan.dependencies,
+            present_needs: plan.needs,
+            policy,
+            bounded: consistency == Consistency::Bounded,
+            own: true,
+        }
+    }
+
+    fn request(&self, key: Key) -> Request {
+        Request {
+            id: Id::Entry(key.clone(), self.field()),
+            key,
+            asked: Vec::new(),
+            outdated: None,
+        }
+    }
+
+    /// What a value of this policy depends on.
+    fn plan(&self, policy: &Policy) -> Result<Plan, String> {
+        let prefix = &self.cache.settings().prefix;
+        let spaces = |label: &str| {
+            let backend = self.cache.backend_of(label)?;
+            let space = KeySpace::new(prefix, label);
+            // Whether a tenant's rows are written through a tenant's connection is not known here.
+            let scoped = self.tenant.as_deref().map(|tenant| space.scoped(tenant));
+            Some(([space].into_iter().chain(scoped).collect(), backend))
+        };
+        let Resolved {
+            mut present,
+            absent,
+        } = policy.resolve(spaces)?;
+        present.extend(policy.tag_names().map(|tag| self.tag(tag)));
+        present.push(self.generation.clone());
+        Ok(Plan::new(present, absent))
+    }
+
+    fn key(&self, key: &str) -> Key {
+        value_key(&self.generation, key)
+    }
+
+    fn tag(&self, tag: &str) -> Key {
+        tag_key(&self.cache.settings().prefix, self.tenant.as_deref(), tag)
+    }
+
+    fn field(&self) -> Fingerprint {
+        match self.codec {
+            Codec::MessagePack => Fingerprint(1),
+            Codec::Json => Fingerprint(2),
+        }
+    }
+}
+
+/// What values of one policy depend on.
+struct Plan {
+    dependencies: Dependencies,
+    /// The first so many if there is a value.
+    needs: usize,
+}
+
+impl Plan {
+    fn new(mut present: Vec<Key>, mut absent: Vec<Key>) -> Self {
+        present.sort();
+        present.dedup();
+        absent.sort();
+        absent.dedup();
+        absent.retain(|key| !present.contains(key));
+        let needs = present.len();
+        present.extend(absent);
+        Self {
+            dependencies: Dependencies::new(present),
+            needs,
+        }
+    }
+}

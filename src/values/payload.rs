@@ -1,0 +1,159 @@
+//! Values of serde as payloads.
+
+use std::any::type_name;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::policy::Codec;
+use crate::codec::{CodecError, Reader, stable_hash128};
+use crate::fill::Payload;
+use crate::tier::{self, Held};
+
+/// What can be a value: anything that serde writes and reads.
+pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
+
+/// A value, or that there is none.
+pub(super) struct Valued<T> {
+    value: Option<Arc<T>>,
+    codec: Codec,
+}
+
+impl<T> Clone for Valued<T> {
+    fn clone(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            codec: self.codec,
+        }
+    }
+}
+
+impl<T: Cacheable> Valued<T> {
+    pub(super) fn of(value: Option<T>, codec: Codec) -> Self {
+        let value = value.map(Arc::new);
+        Self { value, codec }
+    }
+
+    pub(super) fn into_value(self) -> Option<T> {
+        self.value.map(Arc::unwrap_or_clone)
+    }
+}
+
+/// MessagePack does not say of which type a value is, and may read one as another: the type's name stands
+/// before it, hashed.
+fn type_id<T>() -> [u8; 8] {
+    (stable_hash128(type_name::<T>().as_bytes()) as u64).to_be_bytes()
+}
+
+const MESSAGE_PACK: u8 = 0;
+const JSON: u8 = 1;
+
+impl<T: Cacheable> Payload for Valued<T> {
+    fn is_present(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// Nobody knows; what is decoded often takes about twice the room.
+    fn size(&self, encoded: usize) -> usize {
+        size_of::<T>() + 2 * encoded
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let Some(value) = &self.value else {
+            return Ok(());
+        };
+        match self.codec {
+            Codec::MessagePack => {
+                out.push(MESSAGE_PACK);
+                out.extend_from_slice(&type_id::<T>());
+                let written = rmp_serde::encode::write_named(out, &**value);
+                written.map_err(|error| CodecError::Serde(error.to_string()))
+            }
+            Codec::Json => {
+                out.push(JSON);
+                let written = serde_json::to_writer(out, &**value);
+                written.map_err(|error| CodecError::Serde(error.to_string()))
+            }
+        }
+    }
+
+    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        if !present {
+            return Ok(Self::of(None, Codec::default()));
+        }
+        let (value, codec) = match *reader.take(1)? {
+            [MESSAGE_PACK] => {
+                if reader.take(8)? != type_id::<T>() {
+                    return Err(CodecError::Foreign);
+                }
+                (rmp_serde::from_slice(reader.rest()).ok(), Codec::MessagePack)
+            }
+            [JSON] => (serde_json::from_slice(reader.rest()).ok(), Codec::Json),
+            _ => return Err(CodecError::Corrupt("a value's codec")),
+        };
+        // A type that was changed since, most often.
+        Ok(Self::of(Some(value.ok_or(CodecError::Foreign)?), codec))
+    }
+}
+
+/// A value of whatever type, as it is stored.
+#[derive(Clone)]
+pub(super) struct Anything(pub(super) Option<Arc<[u8]>>);
+
+impl Payload for Anything {
+    fn is_present(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn size(&self, encoded: usize) -> usize {
+        encoded
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(self.0.as_deref().unwrap_or_default());
+        Ok(())
+    }
+
+    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let bytes = reader.rest();
+        Ok(Self(present.then(|| bytes.into())))
+    }
+}
+
+/// A value that is there. That there is none is a value of another kind.
+#[derive(Clone)]
+pub(super) struct Sure<T>(pub(super) T);
+
+impl<T: Cacheable> Payload for Sure<Valued<T>> {
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    fn size(&self, encoded: usize) -> usize {
+        self.0.size(encoded)
+    }
+
+    /// As who may find nothing holds it, and so for both.
+    fn hold(&self) -> tier::Value {
+        self.0.hold()
+    }
+
+    fn held(held: &Held) -> Option<Self> {
+        let value = Valued::held(held)?;
+        value.is_present().then_some(Self(value))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.0.encode(out)
+    }
+
+    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match present {
+            true => Valued::decode(present, reader).map(Self),
+            false => Err(CodecError::Foreign),
+        }
+    }
+}

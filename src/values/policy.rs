@@ -1,0 +1,191 @@
+//! How a value is stored, and what it depends on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::DbBackend;
+
+use crate::config::{Consistency, EntityPolicy};
+use crate::key::{Generation, Key, KeySpace, Pk};
+use crate::orm::entity::{CachedEntity, PrimaryKeyOf};
+use crate::orm::meta::EntityMeta;
+use crate::orm::rows::values;
+
+/// How the values of a namespace are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// MessagePack, with the names of fields: small and quick. A value is of one Rust type, known by its name.
+    #[default]
+    MessagePack,
+    /// JSON, for readers in other languages.
+    Json,
+}
+
+/// How long a value lives, how fresh it must be, and what it was computed from.
+///
+/// # Examples
+/// ```
+/// # mod city {
+/// #     use sea_orm::entity::prelude::*;
+/// #     #[derive(Clone, Debug, PartialEq, DeriveEntityModel, sea_orm_cache::CachedEntity)]
+/// #     #[sea_orm(table_name = "city")]
+/// #     pub struct Model { #[sea_orm(primary_key)] pub id: i64, pub population: i64 }
+/// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+/// #     pub enum Relation {}
+/// #     impl ActiveModelBehavior for ActiveModel {}
+/// # }
+/// use std::time::Duration;
+/// use sea_orm_cache::Policy;
+///
+/// let policy = Policy::new()
+///     .ttl(Duration::from_secs(900))
+///     .tags(["front-page"])
+///     .depends_on_row::<city::Entity>(362);
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Policy {
+    entity: EntityPolicy,
+    tags: Vec<String>,
+    database: Arc<str>,
+    sources: Vec<Source>,
+}
+
+/// What a value was computed from.
+#[derive(Clone, Debug)]
+struct Source {
+    database: Arc<str>,
+    meta: &'static EntityMeta,
+    /// The whole table if there is none.
+    row: Option<Pk>,
+}
+
+/// What a value depends on.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// If there is something.
+    pub(super) present: Vec<Key>,
+    /// If there is nothing, these as well.
+    pub(super) absent: Vec<Key>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            entity: EntityPolicy::default(),
+            tags: Vec::new(),
+            database: "main".into(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// The defaults: 5 minutes, depending on nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long a value lives. Defaults to 5 minutes.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.entity.ttl = ttl;
+        self
+    }
+
+    /// By which part of itself the life of a value is shortened at random, from 0 to 1. Defaults to 0.1.
+    pub fn jitter(mut self, jitter: f64) -> Self {
+        self.entity.jitter = jitter;
+        self
+    }
+
+    /// How long it is known that there is nothing. Defaults to 30 seconds.
+    pub fn absent_ttl(mut self, ttl: Duration) -> Self {
+        self.entity.absent_ttl = ttl;
+        self
+    }
+
+    /// How fresh a read is. Defaults to [`Consistency::Bounded`]; [`Consistency::Database`] always loads.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.entity.consistency = consistency;
+        self
+    }
+
+    /// Tags: [`invalidate_tags`](crate::Cache::invalidate_tags) makes the value stale.
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// The database of the entities that are named after this, by its
+    /// [label](crate::Cache::attach_as). Defaults to `main`.
+    pub fn database(mut self, label: &str) -> Self {
+        self.database = label.into();
+        self
+    }
+
+    /// Goes stale with every write to the entity's table.
+    pub fn depends_on<E: CachedEntity>(self) -> Self {
+        self.source::<E>(None)
+    }
+
+    /// Goes stale with every write that may change this row. One that is not there may come with any write
+    /// to the table: what was computed from its absence belongs to
+    /// [`get_or_set_optional`](crate::Namespace::get_or_set_optional).
+    pub fn depends_on_row<E: CachedEntity>(self, key: impl Into<PrimaryKeyOf<E>>) -> Self {
+        self.source::<E>(Some(values(key.into())))
+    }
+
+    fn source<E: CachedEntity>(mut self, row: Option<Pk>) -> Self {
+        self.sources.push(Source {
+            database: Arc::clone(&self.database),
+            meta: E::cached_meta(),
+            row,
+        });
+        self
+    }
+
+    pub(super) fn entity(&self) -> &EntityPolicy {
+        &self.entity
+    }
+
+    pub(super) fn tag_names(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().map(String::as_str)
+    }
+
+    /// The keys of what it depends on, beside its tags. `spaces` knows the databases by their labels.
+    ///
+    /// # Errors
+    /// The label of a database that is not attached.
+    pub(super) fn resolve(
+        &self,
+        spaces: impl Fn(&str) -> Option<(Vec<KeySpace>, DbBackend)>,
+    ) -> Result<Resolved, String> {
+        let mut resolved = Resolved::default();
+        for source in &self.sources {
+            let label = &source.database;
+            let (spaces, backend) = spaces(label)
+                .ok_or_else(|| format!("no database `{label}` is attached to the cache yet"))?;
+            for space in &spaces {
+                source.resolve(space, backend, &mut resolved);
+            }
+        }
+        Ok(resolved)
+    }
+}
+
+impl Source {
+    fn resolve(&self, space: &KeySpace, backend: DbBackend, resolved: &mut Resolved) {
+        let name = &self.meta.name;
+        let generation = |generation| space.generation(name, generation);
+        let row = self.row.as_ref();
+        match row.and_then(|pk| self.meta.key_part(pk, backend)) {
+            Some(pk) => {
+                resolved.present.push(space.row(name, &pk));
+                resolved.present.push(generation(Generation::Rows));
+                resolved.absent.push(generation(Generation::List));
+            }
+            None => resolved.present.push(generation(Generation::List)),
+        }
+    }
+}
