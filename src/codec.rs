@@ -221,6 +221,11 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// Takes everything that is left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// Whether everything was taken.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -529,7 +529,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let request = &self.requests[position];
         let payload = present.then_some(&*payload);
-        self.cache.sealed(self.shape, request, noted, token, payload)
+        self.cache
+            .sealed(self.shape, request, noted, token, payload)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.

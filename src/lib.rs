@@ -102,8 +102,8 @@ pub use orm::meta::{ColumnMeta, EntityMeta, IndexMeta};
 pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
-pub use values::{Cacheable, Codec, Namespace, Policy};
 pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
+pub use values::{Cacheable, Codec, Namespace, Policy};
 
 /// What the derive's code calls. Not for use by hand.
 #[doc(hidden)]

@@ -14,7 +14,7 @@ pub use policy::{Codec, Policy};
 
 use crate::cache::Cache;
 use crate::config::{Consistency, EntityPolicy};
-use crate::fill::{Few, Fetched, Payload, Request, Shape};
+use crate::fill::{Fetched, Few, Payload, Request, Shape};
 use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, value_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
@@ -110,7 +110,10 @@ impl Namespace {
         let mut distinct = keys.clone();
         distinct.sort();
         distinct.dedup();
-        let requests = distinct.iter().map(|key| self.request(key.clone())).collect();
+        let requests = distinct
+            .iter()
+            .map(|key| self.request(key.clone()))
+            .collect();
         let found = self.find::<Valued<T>>(requests, Consistency::Bounded).await;
         let value = |key: &Key| {
             let place = distinct.binary_search(key).ok()?;

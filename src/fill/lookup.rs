@@ -169,7 +169,13 @@ impl<'a, P: Payload> Fetch<'a, P> {
             life,
             size: fetched.value.size(encoded),
         };
-        watch.hold(position, self.shape.needs(present), id.clone(), asked, fresh);
+        watch.hold(
+            position,
+            self.shape.needs(present),
+            id.clone(),
+            asked,
+            fresh,
+        );
     }
 
     fn count_lookups(&self, l1_hits: usize) {

@@ -89,9 +89,12 @@ impl<T: Cacheable> Payload for Valued<T> {
                 if reader.take(8)? != type_id::<T>() {
                     return Err(CodecError::Foreign);
                 }
-                (rmp_serde::from_slice(reader.rest()).ok(), Codec::MessagePack)
+                (
+                    rmp_serde::from_slice(reader.take_rest()).ok(),
+                    Codec::MessagePack,
+                )
             }
-            [JSON] => (serde_json::from_slice(reader.rest()).ok(), Codec::Json),
+            [JSON] => (serde_json::from_slice(reader.take_rest()).ok(), Codec::Json),
             _ => return Err(CodecError::Corrupt("a value's codec")),
         };
         // A type that was changed since, most often.
@@ -118,7 +121,7 @@ impl Payload for Anything {
     }
 
     fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let bytes = reader.rest();
+        let bytes = reader.take_rest();
         Ok(Self(present.then(|| bytes.into())))
     }
 }

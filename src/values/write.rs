@@ -273,20 +273,29 @@ impl Namespace {
         let mut payloads = Vec::with_capacity(values.len());
         for (key, value) in values {
             let mut payload = Vec::new();
-            value.encode(&mut payload).map_err(|error| CacheError::Value {
-                key: key.to_string(),
-                reason: error.to_string(),
-            })?;
+            value
+                .encode(&mut payload)
+                .map_err(|error| CacheError::Value {
+                    key: key.to_string(),
+                    reason: error.to_string(),
+                })?;
             payloads.push((key, payload));
         }
         let plan = match self.plan(policy) {
             Ok(plan) => plan,
-            Err(reason) => return Err(CacheError::Value { key: self.name.to_string(), reason }),
+            Err(reason) => {
+                return Err(CacheError::Value {
+                    key: self.name.to_string(),
+                    reason,
+                });
+            }
         };
         let written = self.put_noted(&payloads, &plan, policy.entity(), put).await;
         written.inspect_err(|_| {
             let mut invalidation = Invalidation::default();
-            values.iter().for_each(|(key, _)| invalidation.add(key.clone()));
+            values
+                .iter()
+                .for_each(|(key, _)| invalidation.add(key.clone()));
             self.cache.journal(&invalidation);
         })
     }
@@ -327,7 +336,11 @@ impl Namespace {
         });
         let ops: Vec<Op> = ops.collect();
         let replies = self.cache.run(entity, ops).await?;
-        let mut outcome = if fenced { Outcome::Fenced } else { Outcome::Stored };
+        let mut outcome = if fenced {
+            Outcome::Fenced
+        } else {
+            Outcome::Stored
+        };
         let mut counts = [0, 0];
         for reply in &replies.items {
             match reply {

@@ -23,5 +23,6 @@ mod support;
 mod text_keys;
 mod tier;
 mod ui;
+mod values;
 mod world;
 mod writes;
