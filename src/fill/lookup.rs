@@ -1,6 +1,7 @@
 //! The first request: what the in-process tier does not answer, and what becomes of the answers.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,10 +9,10 @@ use smallvec::smallvec;
 
 use super::{Fetch, Fetched, Payload, Request, Shape, Stale, State};
 use crate::envelope::Noted;
-use crate::key::Dependencies;
+use crate::key::{Dependencies, Key};
 use crate::observe::Event;
 use crate::store::{Op, Reply, Token};
-use crate::tier::{Fresh, Tier};
+use crate::tier::{self, Fresh, Held, Tier};
 
 impl<'a, P: Payload> Fetch<'a, P> {
     /// First request: what the in-process tier does not answer, values and generations.
@@ -59,7 +60,10 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let tier = self.tier();
         self.watch = tier.map(|tier| tier.watch(keys, generations));
-        self.states = self.requests.iter().map(|r| held(tier, r)).collect();
+        self.states = {
+            let held = |request| held(tier, self.shape, request);
+            self.requests.iter().map(held).collect()
+        };
         let open = self.missed().count();
         if open > 0 {
             self.look_up_in_store(open).await;
@@ -162,20 +166,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
         };
         let Request { asked, id, .. } = &self.requests[position];
         let present = fetched.value.is_present();
+        let needs = self.shape.needs(present);
+        let value = match self.shape.own {
+            false => fetched.value.hold(),
+            true => Arc::new(Listed {
+                keys: self.shape.dependencies.keys[..needs].into(),
+                value: fetched.value.hold(),
+            }),
+        };
         let fresh = Fresh {
-            value: fetched.value.hold(),
+            value,
             present,
             seal,
             life,
             size: fetched.value.size(encoded),
         };
-        watch.hold(
-            position,
-            self.shape.needs(present),
-            id.clone(),
-            asked,
-            fresh,
-        );
+        watch.hold(position, needs, id.clone(), asked, fresh);
     }
 
     fn count_lookups(&self, l1_hits: usize) {
@@ -205,9 +211,16 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 }
 
+/// As the tier holds a value that says itself what it depends on.
+struct Listed {
+    keys: Box<[Key]>,
+    value: tier::Value,
+}
+
 /// What the tier answers.
-fn held<P: Payload>(tier: Option<&Tier>, request: &Request) -> State<P> {
+fn held<P: Payload>(tier: Option<&Tier>, shape: &Shape<'_>, request: &Request) -> State<P> {
     let held = tier.and_then(|tier| tier.value(&request.id, &request.asked));
+    let held = held.and_then(|held| listed(held, shape));
     let fetched = held.and_then(|held| {
         let seal = held.seal.map(NonZeroU64::get);
         let value = P::held(&held)?;
@@ -219,4 +232,16 @@ fn held<P: Payload>(tier: Option<&Tier>, request: &Request) -> State<P> {
         Some(fetched) => State::Done(fetched),
         None => State::Missed(Stale::Nothing),
     }
+}
+
+/// The same without its list, if that has what it must depend on here.
+fn listed(held: Held, shape: &Shape<'_>) -> Option<Held> {
+    if !shape.own {
+        return Some(held);
+    }
+    let Listed { keys, value } = held.value.downcast_ref()?;
+    let declared = &shape.dependencies.keys[..shape.present_needs];
+    let covers = declared.iter().all(|key| keys.contains(key));
+    let value = value.clone();
+    covers.then_some(Held { value, ..held })
 }

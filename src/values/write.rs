@@ -108,15 +108,17 @@ impl Namespace {
         };
         for _ in 0..TRIES {
             let there = self.raw(&key).await?;
-            let valid = self.seal_of(&key).await;
-            let found = self.find_one::<Valued<i64>>(&key).await;
-            let (before, ttl) = match (valid, found) {
-                (None, _) => (0, None),
-                (Some(_), None) => return Err(refused("it is not a number")),
-                (Some(_), Some(found)) => {
+            let seal = there.as_ref().map(|there| there.seal);
+            let (before, ttl) = match self.find_one::<Valued<i64>>(&key).await {
+                Some(found) => {
                     let life = there.as_ref().and_then(|there| there.life);
                     (found.value.into_value().unwrap_or(0), life)
                 }
+                None => match self.seal_of(&key).await {
+                    None => (0, None),
+                    valid if valid == seal => return Err(refused("it is not a number")),
+                    Some(_) => continue,
+                },
             };
             let after = before.checked_add(by);
             let after = after.ok_or_else(|| refused("the sum is too large"))?;
@@ -291,13 +293,15 @@ impl Namespace {
             }
         };
         let written = self.put_noted(&payloads, &plan, policy.entity(), put).await;
-        written.inspect_err(|_| {
+        if written.is_err() && put.over == Over::Anything {
+            // What stands there was to be replaced.
             let mut invalidation = Invalidation::default();
-            values
-                .iter()
-                .for_each(|(key, _)| invalidation.add(key.clone()));
+            for (key, _) in values {
+                invalidation.add(key.clone());
+            }
             self.cache.journal(&invalidation);
-        })
+        }
+        written
     }
 
     async fn put_noted(
