@@ -43,6 +43,10 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
     fn is_storable(&self) -> bool {
         true
     }
+    /// How long it lives, if it knows better than the policy.
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
     /// Appends the encoded value.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// Reads an encoded value.
@@ -491,11 +495,11 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let op = match self.enveloped(position, value, &noted, token) {
             Some(bytes) => {
                 let policy = self.shape.policy;
-                let ttl = policy.jittered(if value.is_present() {
-                    policy.ttl
-                } else {
-                    policy.absent_ttl
-                });
+                let of_policy = || match value.is_present() {
+                    true => policy.jittered(policy.ttl),
+                    false => policy.jittered(policy.absent_ttl),
+                };
+                let ttl = value.ttl().unwrap_or_else(of_policy);
                 Op::Fill {
                     key,
                     field,

@@ -59,6 +59,10 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `config`: named caches from TOML and the environment.
+//! - `http`: a tower layer that caches responses.
+//! - `session`: a store for tower-sessions.
+//! - `metrics`: counters and histograms for the `metrics` crate.
 //! - `lz4`: compresses large values in the cache: `CacheBuilder::compress_over`.
 //! - `testing`: the module `testing`, a kit for the tests of a service: faults, races, crashes, costs, freshness.
 //! - `with-bigdecimal`, `with-ipnetwork`, `with-mac_address`: the column types of SeaORM's features of the same names.
@@ -103,7 +107,7 @@ pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
 pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
-pub use values::{Cacheable, Codec, Namespace, Policy};
+pub use values::{Cacheable, Codec, Loaded, Namespace, Policy};
 
 /// What the derive's code calls. Not for use by hand.
 #[doc(hidden)]

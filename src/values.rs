@@ -7,7 +7,7 @@ mod write;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use payload::Cacheable;
+pub use payload::{Cacheable, Loaded};
 use payload::{Sure, Valued};
 use policy::Resolved;
 pub use policy::{Codec, Policy};
@@ -137,7 +137,25 @@ impl Namespace {
         policy: &Policy,
         load: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
-        let load = async { Ok(Sure(Valued::of(Some(load.await?), self.codec))) };
+        let load = async { load.await.map(Loaded::new) };
+        self.get_or_load(key, policy, load).await
+    }
+
+    /// The same for a load that finds out how long its value may live, or whether it may be stored at all. Who
+    /// waits for a load is answered with its value in either case.
+    ///
+    /// # Errors
+    /// Those of `load`, which are not stored.
+    ///
+    /// # Cancel safety
+    /// As that of [`get_or_set`](Self::get_or_set).
+    pub async fn get_or_load<T: Cacheable, E: Send>(
+        &self,
+        key: &str,
+        policy: &Policy,
+        load: impl Future<Output = Result<Loaded<T>, E>> + Send,
+    ) -> Result<T, E> {
+        let load = async { Ok(Sure(Valued::loaded(load.await?, self.codec))) };
         let Sure(found) = self.fetch(key, policy, load).await?;
         match found.into_value() {
             Some(value) => Ok(value),

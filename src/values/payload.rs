@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,10 +17,60 @@ pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'stati
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
 
+/// A value that was loaded, and whether and how long it is to be stored: for loads that find out.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use sea_orm_cache::{Cache, Loaded, Policy};
+///
+/// # struct Answer { token: String, expires_in: u64 }
+/// # async fn log_in() -> Result<Answer, std::io::Error> { Ok(Answer { token: "t".into(), expires_in: 60 }) }
+/// let tokens = Cache::in_memory().namespace("tokens");
+/// let load = async {
+///     let answer = log_in().await?;
+///     let life = Duration::from_secs(answer.expires_in);
+///     Ok::<_, std::io::Error>(Loaded::new(answer.token).ttl(life))
+/// };
+/// let token: String = tokens.get_or_load("billing", &Policy::new(), load).await?;
+/// # assert_eq!(token, "t");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Loaded<T> {
+    pub(super) value: T,
+    pub(super) keep: Keep,
+}
+
+impl<T> Loaded<T> {
+    /// Stored as the policy says.
+    pub fn new(value: T) -> Self {
+        let keep = Keep::AsPolicy;
+        Self { value, keep }
+    }
+
+    /// Lives for this long instead of the policy's time, and exactly as long. Zero: is not stored.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.keep = Keep::For(ttl);
+        self
+    }
+}
+
+/// How long a value is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keep {
+    AsPolicy,
+    For(Duration),
+}
+
 /// A value, or that there is none.
 pub(super) struct Valued<T> {
     value: Option<Arc<T>>,
     codec: Codec,
+    keep: Keep,
 }
 
 impl<T> Clone for Valued<T> {
@@ -27,6 +78,7 @@ impl<T> Clone for Valued<T> {
         Self {
             value: self.value.clone(),
             codec: self.codec,
+            keep: self.keep,
         }
     }
 }
@@ -34,7 +86,16 @@ impl<T> Clone for Valued<T> {
 impl<T: Cacheable> Valued<T> {
     pub(super) fn of(value: Option<T>, codec: Codec) -> Self {
         let value = value.map(Arc::new);
-        Self { value, codec }
+        let keep = Keep::AsPolicy;
+        Self { value, codec, keep }
+    }
+
+    pub(super) fn loaded(loaded: Loaded<T>, codec: Codec) -> Self {
+        let keep = loaded.keep;
+        Self {
+            keep,
+            ..Self::of(Some(loaded.value), codec)
+        }
     }
 
     pub(super) fn into_value(self) -> Option<T> {
@@ -54,6 +115,17 @@ const JSON: u8 = 1;
 impl<T: Cacheable> Payload for Valued<T> {
     fn is_present(&self) -> bool {
         self.value.is_some()
+    }
+
+    fn is_storable(&self) -> bool {
+        !matches!(self.keep, Keep::For(Duration::ZERO))
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        match self.keep {
+            Keep::AsPolicy => None,
+            Keep::For(ttl) => Some(ttl),
+        }
     }
 
     /// Nobody knows; what is decoded often takes about twice the room.
@@ -133,6 +205,14 @@ pub(super) struct Sure<T>(pub(super) T);
 impl<T: Cacheable> Payload for Sure<Valued<T>> {
     fn is_present(&self) -> bool {
         true
+    }
+
+    fn is_storable(&self) -> bool {
+        self.0.is_storable()
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.0.ttl()
     }
 
     fn size(&self, encoded: usize) -> usize {
