@@ -21,6 +21,7 @@ use crate::invalidation::Invalidation;
 use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
 use crate::observe::{Event, Stats, Witness};
+use crate::rules::Rules;
 use crate::store::{Breaker, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned};
 use crate::tier::Tier;
 
@@ -49,6 +50,7 @@ struct Shared {
     tier: Option<Tier>,
     witness: Witness,
     settings: Settings,
+    rules: Rules,
     /// By their labels.
     databases: RwLock<HashMap<String, DbBackend>>,
 }
@@ -92,6 +94,7 @@ impl Cache {
             bulkhead: Bulkhead::new(settings.max_loads, settings.load_wait),
             witness,
             settings,
+            rules: Rules::default(),
             databases: RwLock::default(),
         }))
     }
@@ -122,7 +125,7 @@ impl Cache {
         for tag in tags {
             invalidation.add(tag_key(&self.0.settings.prefix, None, tag.as_ref()));
         }
-        self.drop_now(&invalidation).await
+        self.drop_now(invalidation).await
     }
 
     /// Takes note of a database that is attached.
@@ -137,6 +140,10 @@ impl Cache {
         let databases = self.0.databases.read();
         let databases = databases.unwrap_or_else(PoisonError::into_inner);
         databases.get(label).copied()
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -231,6 +238,7 @@ impl Cache {
         F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
         let cache = self.clone();
+        let invalidation = self.ruled(invalidation);
         let task = async move {
             let writer = Token::random();
             let fence = cache.fence(&invalidation, writer).await?;
@@ -333,11 +341,12 @@ impl Cache {
     ///
     /// # Errors
     /// If the store could not be told; it will be, from the journal.
-    pub(crate) async fn drop_now(&self, invalidation: &Invalidation) -> Result<(), CacheError> {
+    pub(crate) async fn drop_now(&self, invalidation: Invalidation) -> Result<(), CacheError> {
+        let invalidation = self.ruled(invalidation);
         let batch = settle_ops(invalidation.keys(), Token::random());
-        self.count_invalidated(invalidation);
+        self.count_invalidated(&invalidation);
         self.run_all(batch).await.map_err(|error| {
-            self.journal(invalidation);
+            self.journal(&invalidation);
             CacheError::Store(error)
         })
     }

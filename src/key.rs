@@ -588,6 +588,43 @@ pub(crate) fn entity_of(key: &Key) -> &str {
     key.as_str().split(':').nth(2).unwrap_or_default()
 }
 
+/// What a key of an entity says, escaped as it is in the key.
+pub(crate) struct Parts<'k> {
+    /// The database, and the tenant.
+    pub(crate) space: &'k str,
+    pub(crate) entity: &'k str,
+    pub(crate) kind: &'k str,
+    pub(crate) rest: &'k str,
+}
+
+/// The parts of a key; `None` if it is no entity's.
+pub(crate) fn parts(key: &Key) -> Option<Parts<'_>> {
+    let mut parts = key.as_str().splitn(5, ':').skip(1);
+    let parts = Parts {
+        space: parts.next()?,
+        entity: parts.next()?,
+        kind: parts.next()?,
+        rest: parts.next()?,
+    };
+    let database = parts.space.split('@').next();
+    (database != Some(VALUES)).then_some(parts)
+}
+
+/// What was escaped.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        (rest, _) = match (first, byte) {
+            (b'%', Some(byte)) => (&after[2..], bytes.push(byte)),
+            (other, _) => (after, bytes.push(*other)),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Percent-escapes everything but ASCII letters, digits and `_ - .`.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -87,6 +87,7 @@ mod journal;
 mod key;
 mod observe;
 mod orm;
+mod rules;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -106,6 +107,7 @@ pub use orm::meta::{ColumnMeta, EntityMeta, IndexMeta};
 pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
+pub use rules::{AlsoStale, Change};
 pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
 pub use values::{Cacheable, Codec, Loaded, Namespace, Policy};
 

@@ -1,5 +1,6 @@
 //! Values of any type, under names of one's own.
 
+mod direct;
 mod payload;
 mod policy;
 mod write;
@@ -277,7 +278,12 @@ impl Namespace {
         Ok(Plan::new(present, absent))
     }
 
-    fn key(&self, key: &str) -> Key {
+    /// Names its generation.
+    pub(crate) fn generation(&self) -> &Key {
+        &self.generation
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Key {
         value_key(&self.generation, key)
     }
 

@@ -504,7 +504,10 @@ fn named_keys((prefix, label, tenant, entity, index): &Names) -> Vec<(Key, Strin
             format!("{means} {index:?}"),
         ),
         (space.query(entity, "all", 7), means.clone()),
-        (tag_key(prefix, None, entity), format!("{:?}", (prefix, entity))),
+        (
+            tag_key(prefix, None, entity),
+            format!("{:?}", (prefix, entity)),
+        ),
     ]
 }
 

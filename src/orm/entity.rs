@@ -120,7 +120,7 @@ pub async fn invalidate_many<E: CachedEntity, C: ConnectionTrait>(
         let part = meta.key_part(&values(pk), site.backend);
         site.add_row(meta, part.as_ref(), &mut invalidation);
     }
-    site.cache.drop_now(&site.compact(invalidation)).await
+    site.cache.drop_now(site.compact(invalidation)).await
 }
 
 #[doc(hidden)]
@@ -128,7 +128,7 @@ pub async fn invalidate_all<E: CachedEntity, C: ConnectionTrait>(db: &C) -> Resu
     let site = writing_site(db)?;
     let mut invalidation = Invalidation::default();
     site.add_whole(E::cached_meta(), &mut invalidation);
-    site.cache.drop_now(&invalidation).await
+    site.cache.drop_now(invalidation).await
 }
 
 fn writing_site<C: ConnectionTrait>(db: &C) -> Result<Site, CacheError> {

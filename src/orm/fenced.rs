@@ -31,7 +31,7 @@ impl Fenced {
         invalidation: Invalidation,
     ) -> Result<Self, CacheError> {
         let writer = Token::random();
-        let invalidation = Arc::new(invalidation);
+        let invalidation = Arc::new(cache.ruled(invalidation));
         let fence = cache.fence(&invalidation, writer).await?;
         let mut renewal = JoinSet::new();
         renewal.spawn(renew(cache.clone(), Arc::clone(&invalidation), writer));

@@ -192,6 +192,7 @@ impl Unseen {
             stale.invalidation.merge(self.site.cascaded(self.meta));
         }
         self.site.demand(self.meta, &mut stale.invalidation);
+        stale.invalidation = self.site.cache.ruled(stale.invalidation);
         stale
     }
 

@@ -155,7 +155,7 @@ impl Namespace {
         for key in keys {
             invalidation.add(self.key(key.as_ref()));
         }
-        self.cache.drop_now(&invalidation).await
+        self.cache.drop_now(invalidation).await
     }
 
     /// Makes everything in the namespace stale, in one round trip, however much it is.
@@ -165,7 +165,7 @@ impl Namespace {
     pub async fn invalidate(&self) -> Result<(), CacheError> {
         let mut invalidation = Invalidation::default();
         invalidation.add(self.generation.clone());
-        self.cache.drop_now(&invalidation).await
+        self.cache.drop_now(invalidation).await
     }
 
     /// Makes everything stale that has one of these tags, of this tenant if it is [one's](Self::scoped): in every
@@ -181,7 +181,7 @@ impl Namespace {
         for tag in tags {
             invalidation.add(self.tag(tag.as_ref()));
         }
-        self.cache.drop_now(&invalidation).await
+        self.cache.drop_now(invalidation).await
     }
 
     /// How long what is under `key` will live, if there is something.

@@ -17,6 +17,7 @@ mod places;
 mod races;
 mod reads;
 mod review;
+mod rules;
 mod servers;
 mod stress;
 mod support;
