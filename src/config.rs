@@ -44,6 +44,22 @@ pub struct EntityPolicy {
     pub consistency: Consistency,
     /// What a write does when its fence cannot be written. Defaults to the cache's policy.
     pub write_policy: Option<WritePolicy>,
+    /// How long after its `ttl` a value is still answered while one caller loads it anew. Never one that was
+    /// invalidated. Defaults to zero.
+    pub stale_while_revalidate: Duration,
+    /// How long after its `ttl` a value is still answered where it cannot be loaded anew. Never one that was
+    /// invalidated. Defaults to zero.
+    pub stale_if_error: Duration,
+    /// How early before the end of its `ttl` one caller loads a value anew, at random: sooner for one that takes
+    /// long to load. 1 is usual, more is sooner. Defaults to 0: never.
+    ///
+    /// As in "Optimal Probabilistic Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein, 2015).
+    pub early_refresh: f64,
+    /// How long a caller waits for a load where there is a value that may still be answered instead. Defaults to
+    /// none: as long as it takes.
+    pub soft_timeout: Option<Duration>,
+    /// How long a load may take; then it fails. Defaults to none: as long as it takes.
+    pub load_timeout: Option<Duration>,
 }
 
 impl Default for EntityPolicy {
@@ -54,11 +70,39 @@ impl Default for EntityPolicy {
             absent_ttl: Duration::from_secs(30),
             consistency: Consistency::default(),
             write_policy: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            early_refresh: 0.0,
+            soft_timeout: None,
+            load_timeout: None,
         }
     }
 }
 
 impl EntityPolicy {
+    /// How long a value is kept past its `ttl`.
+    pub(crate) fn grace(&self) -> Duration {
+        self.stale_while_revalidate
+            .max(self.stale_if_error)
+            .min(LONGEST)
+    }
+
+    /// How early before its end a value that took so long to load is loaded anew, this time.
+    pub(crate) fn earliness(&self, took: Duration) -> Duration {
+        if self.early_refresh <= 0.0 {
+            return Duration::ZERO;
+        }
+        // From 0 (not included) to 1.
+        let random = 1.0 - fastrand::f64();
+        let early = took.as_secs_f64() * self.early_refresh * -random.ln();
+        Duration::try_from_secs_f64(early).unwrap_or(LONGEST)
+    }
+
+    /// Whether it matters how old a value is.
+    pub(crate) fn minds_age(&self) -> bool {
+        self.early_refresh > 0.0 || !self.grace().is_zero()
+    }
+
     /// `ttl` shortened by a random part of the jitter.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
         ttl.min(LONGEST)

@@ -3,6 +3,7 @@
 mod packing;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -51,8 +52,19 @@ pub(crate) struct Envelope<'a> {
     own: Option<&'a [u8]>,
     /// Whether there is such a row.
     pub(crate) present: bool,
+    /// How it ages, if it does not merely expire.
+    pub(crate) aging: Option<Aging>,
     compressed: bool,
     payload: &'a [u8],
+}
+
+/// How a value ages that is kept past its ttl, or refreshed before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Aging {
+    /// How much of its life in the store comes after its ttl.
+    pub(crate) grace: Duration,
+    /// How long it took to load.
+    pub(crate) took: Duration,
 }
 
 /// Odd: so that no two numbers are one when multiplied by it. (2^64 divided by the golden ratio.)
@@ -64,6 +76,8 @@ const PRESENT: u8 = 1;
 const COMPRESSED: u8 = 2;
 /// What it depends on stands before it.
 const OWN: u8 = 4;
+/// How it ages stands before it.
+const AGING: u8 = 8;
 
 /// A value that claims to depend on more than this is none of ours.
 const MOST_LISTED: usize = 1 << 10;
@@ -106,6 +120,7 @@ pub(crate) struct Cover<'a> {
     /// What it depends on, for those who do not know.
     pub(crate) own: Option<&'a [u8]>,
     pub(crate) present: bool,
+    pub(crate) aging: Option<Aging>,
 }
 
 /// Wraps an encoded value, compressed if the packing says so and it is shorter for it.
@@ -117,7 +132,8 @@ pub(crate) fn seal(cover: Cover<'_>, payload: &[u8], packing: Packing) -> Bytes 
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let kind = flag(cover.present, PRESENT)
         | flag(matches!(packed, Cow::Owned(_)), COMPRESSED)
-        | flag(cover.own.is_some(), OWN);
+        | flag(cover.own.is_some(), OWN)
+        | flag(cover.aging.is_some(), AGING);
     let (asked, own) = (cover.asked, cover.own.unwrap_or_default());
     let mut out = Vec::with_capacity(40 + asked.len() + own.len() + packed.len());
     out.extend_from_slice(&cover.seal.get().to_be_bytes());
@@ -129,6 +145,10 @@ pub(crate) fn seal(cover: Cover<'_>, payload: &[u8], packing: Packing) -> Bytes 
     if cover.own.is_some() {
         put_varint(&mut out, own.len() as u64);
         out.extend_from_slice(own);
+    }
+    if let Some(Aging { grace, took }) = cover.aging {
+        put_varint(&mut out, millis(grace));
+        put_varint(&mut out, millis(took));
     }
     out.extend_from_slice(&packed);
     out.into()
@@ -142,7 +162,7 @@ impl<'a> Envelope<'a> {
         let root = number(&mut reader)?;
         let stamp = number(&mut reader)?;
         let kind = match *reader.take(1)? {
-            [kind] if kind <= PRESENT | COMPRESSED | OWN => kind,
+            [kind] if kind <= PRESENT | COMPRESSED | OWN | AGING => kind,
             _ => return Err(CodecError::Corrupt("envelope kind")),
         };
         let has = |flag| kind & flag != 0;
@@ -155,6 +175,13 @@ impl<'a> Envelope<'a> {
             true => Some(sized(&mut reader)?),
             false => None,
         };
+        let aging = match has(AGING) {
+            true => Some(Aging {
+                grace: Duration::from_millis(reader.varint()?),
+                took: Duration::from_millis(reader.varint()?),
+            }),
+            false => None,
+        };
         let payload = reader.rest();
         Ok(Self {
             seal,
@@ -163,6 +190,7 @@ impl<'a> Envelope<'a> {
             asked,
             own,
             present,
+            aging,
             compressed,
             payload,
         })
@@ -217,6 +245,10 @@ pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn number(reader: &mut Reader<'_>) -> Result<u64, CodecError> {
     let bytes = reader.take(8)?;
     Ok(bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))
@@ -262,6 +294,7 @@ mod tests {
             asked: b"asked",
             own: None,
             present: true,
+            aging: None,
         };
         seal(cover, payload, packing)
     }
@@ -431,6 +464,7 @@ mod tests {
             own in proptest::option::of(proptest::collection::vec("[a-z:]*", 0..4)),
             payload: Vec<u8>,
             present: bool,
+            aging: Option<(u32, u32)>,
         ) {
             let generations = generations.iter().map(|n| n.and_then(Token::new)).collect();
             let noted = Noted { generations, ..noted() };
@@ -438,6 +472,11 @@ mod tests {
             let stamp = noted.stamp(5, stand).unwrap();
             let own = own.map(|own| own.into_iter().map(Key::from).collect::<Vec<_>>());
             let list = own.as_deref().map(listed);
+            let millis = |n: u32| Duration::from_millis(n.into());
+            let aging = aging.map(|(grace, took)| Aging {
+                grace: millis(grace),
+                took: millis(took),
+            });
             let cover = Cover {
                 seal: token(1),
                 root: noted.root,
@@ -445,12 +484,14 @@ mod tests {
                 asked: &asked,
                 own: list.as_deref(),
                 present,
+                aging,
             };
             let bytes = seal(cover, &payload, PLAIN);
             let envelope = Envelope::open(&bytes).unwrap();
             prop_assert_eq!(own.as_ref().is_some_and(|own| envelope.depends_on(own)), own.is_some());
             prop_assert!(!envelope.depends_on(&[key("another")]));
             prop_assert_eq!(envelope.own().unwrap(), own.unwrap_or_default());
+            prop_assert_eq!(envelope.aging, aging);
             let opened = envelope.payload(PLAIN).unwrap();
             prop_assert_eq!((opened.as_deref(), envelope.present), (Some(&payload[..]), present));
             prop_assert!(envelope.is_valid(&noted, 5, stand, &asked));

@@ -1,4 +1,5 @@
-//! Errors of the cache itself. Reads return none of them but [`CacheError::Overloaded`].
+//! Errors of the cache itself. Reads return none of them but [`CacheError::Overloaded`]
+//! and [`CacheError::LoadTimedOut`].
 
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ pub enum CacheError {
         loads: usize,
         /// How long this one waited.
         waited: Duration,
+    },
+    /// A load took longer than its policy's `load_timeout`.
+    #[error("the load of `{entity}` was given up after {after:?}, its `load_timeout`")]
+    LoadTimedOut {
+        /// The entity's name in keys, or the namespace's.
+        entity: String,
+        /// How long it was waited for.
+        after: Duration,
     },
     /// A value cannot be stored.
     #[error("the value of `{key}` is not stored: {reason}")]

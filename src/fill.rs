@@ -3,6 +3,7 @@
 //! A read is at most three requests: look up; note the generations and ask for leases; fill. What is
 //! noted is noted *before* the database is read, and a value is valid only while all of it stands.
 
+mod aged;
 mod judge;
 mod lookup;
 
@@ -15,14 +16,16 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub(crate) use self::aged::{Found, Spare};
 use crate::cache::Cache;
 use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
-use crate::envelope::{Cover, Noted, listed, place_id, seal};
+use crate::envelope::{Aging, Cover, Noted, listed, place_id, seal};
+use crate::error::CacheError;
 use crate::flight::{Landed, Lease};
 use crate::key::{Dependencies, Key, is_row};
 use crate::observe::Event;
-use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Token};
+use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Seen, Token};
 use crate::tier::{self, Held, Id, Watch};
 
 /// What can be cached; a clone costs next to nothing.
@@ -102,6 +105,19 @@ pub(crate) struct Fetched<P> {
     pub(crate) value: P,
     /// The seal of a value that came from the store.
     pub(crate) seal: Option<u64>,
+    /// How long it may be held in this process.
+    pub(crate) life: Option<Duration>,
+}
+
+impl<P> Fetched<P> {
+    /// What was not read from the store.
+    fn loaded(value: P) -> Self {
+        Self {
+            value,
+            seal: None,
+            life: None,
+        }
+    }
 }
 
 /// How far one request has come.
@@ -133,6 +149,8 @@ enum Stale {
     Nothing,
     /// Its seal.
     Sealed(u64),
+    /// Its seal; it may be answered until it is replaced.
+    Aged(u64),
     /// It is not one of ours: to be wiped.
     Corrupt,
 }
@@ -170,6 +188,7 @@ impl Cache {
         noted: &Noted,
         token: Token,
         payload: Option<&[u8]>,
+        took: Duration,
     ) -> Option<Bytes> {
         let entity = shape.entity;
         let needs = shape.needs(payload.is_some());
@@ -185,6 +204,10 @@ impl Cache {
             asked: &request.asked,
             own: own.as_deref(),
             present: payload.is_some(),
+            aging: shape.policy.minds_age().then(|| Aging {
+                grace: shape.policy.grace(),
+                took,
+            }),
         };
         let packing = self.settings().packing();
         let bytes = seal(cover, payload.unwrap_or_default(), packing);
@@ -199,21 +222,6 @@ impl Cache {
             return None;
         }
         Some(bytes)
-    }
-
-    /// What the cache has for requests for distinct keys, in their order.
-    pub(crate) async fn find<P: Payload>(
-        &self,
-        shape: &Shape<'_>,
-        requests: Few<Request>,
-    ) -> Few<Option<Fetched<P>>> {
-        let mut fetch = Fetch::new(self, shape, requests);
-        fetch.look_up().await;
-        let found = fetch.states.into_iter().map(|state| match state {
-            State::Done(fetched) => Some(fetched),
-            _ => None,
-        });
-        found.collect()
     }
 }
 
@@ -236,8 +244,15 @@ struct Fetch<'a, P> {
     asked_at: Option<Watch<'a>>,
     /// By position, the leases asked for or held.
     leases: HashMap<usize, (Lease<'a>, Option<Arc<Noted>>)>,
-    /// Positions whose values depend on something else than was thought, and on what.
+    /// Positions whose values are to be looked up again, and on what they depend: something else than was
+    /// thought, or it was not asked how old they are.
     elsewhere: Vec<(usize, Vec<Key>)>,
+    /// Whether it is asked how old values are, whatever the shape.
+    again: bool,
+    /// Values that are to be replaced.
+    spares: Vec<Spare<P>>,
+    /// How long the last load took.
+    took: Duration,
 }
 
 /// A position whose lease somebody else holds, and what was noted when that was seen.
@@ -254,6 +269,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
             asked_at: None,
             leases: HashMap::new(),
             elsewhere: Vec::new(),
+            again: false,
+            spares: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 
@@ -349,7 +367,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 
     fn acquire_ops(&mut self, missed: &[(usize, Stale)]) -> Vec<Op> {
-        let mut batch = note_ops(&self.shape.dependencies.keys, self.shape.policy.ttl);
+        let mut batch = note_ops(&self.shape.dependencies.keys, self.shape.policy);
         for (position, stale) in missed {
             let key = self.requests[*position].key.clone();
             if matches!(stale, Stale::Corrupt) {
@@ -363,8 +381,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 .entry(*position)
                 .or_insert_with(|| (Lease::new(self.cache), None));
             let seen = match stale {
-                Stale::Sealed(seal) => Some(*seal),
-                Stale::Nothing | Stale::Corrupt => None,
+                Stale::Sealed(seal) => Seen::Outdated(*seal),
+                Stale::Aged(seal) => Seen::Aged(*seal),
+                Stale::Nothing | Stale::Corrupt => Seen::Nothing,
             };
             let ttl = self.cache.settings().lease_ttl;
             // From here on the lease may be ours, whatever becomes of the answer.
@@ -402,7 +421,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         match acquired {
             Acquired::Value(bytes) => {
-                self.states[position] = self.judge(position, bytes, noted, &mut false);
+                self.drop_spare(position);
+                self.states[position] = self.judge(position, bytes, None, noted, &mut false);
                 match &self.states[position] {
                     State::Done(_) => self.coalesced(),
                     // Outdated already: asked for again, at once, with what is known of it.
@@ -412,7 +432,10 @@ impl<'a, P: Payload> Fetch<'a, P> {
             // While a generation is fenced, the load under way can be neither joined nor stored: to
             // wait for it would put all readers in a queue.
             Acquired::Busy(other) if noted.stand(self.shape.present_needs) => {
-                self.states[position] = State::Missed(Stale::Nothing);
+                if self.revalidating(position) {
+                    return;
+                }
+                self.states[position] = State::Missed(self.stale(position));
                 busy.push((position, *other, noted.clone()));
             }
             Acquired::Busy(_) | Acquired::Fenced | Acquired::Granted => self.fenced(position),
@@ -432,6 +455,8 @@ impl<'a, P: Payload> Fetch<'a, P> {
             entity: self.shape.entity,
             reads: 1,
         });
+        // A write is under way: it is old from now on.
+        self.drop_spare(position);
         self.states[position] = State::Direct;
     }
 
@@ -456,13 +481,17 @@ impl<'a, P: Payload> Fetch<'a, P> {
         if positions.is_empty() {
             return Ok(());
         }
-        let loaded = load(positions.clone()).await?;
+        let begun = Instant::now();
+        let Some(loaded) = self.load_or_spare(&positions, load).await? else {
+            return Ok(());
+        };
+        self.took = begun.elapsed();
         debug_assert_eq!(loaded.len(), positions.len());
         let (mut offers, mut batch) = (Vec::new(), Vec::new());
         for (position, value) in positions.into_iter().zip(loaded) {
             if let Some((lease, op)) = self.landed(position, &value) {
                 let (life, size) = match &op {
-                    Op::Fill { ttl, value, .. } => (*ttl, value.len()),
+                    Op::Fill { ttl, value, .. } => (self.fresh_for(*ttl), value.len()),
                     _ => (Duration::ZERO, 0),
                 };
                 offers.push(Offer {
@@ -473,7 +502,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 });
                 batch.push(op);
             }
-            self.states[position] = State::Done(Fetched { value, seal: None });
+            self.states[position] = State::Done(Fetched::loaded(value));
         }
         self.fill(offers, batch).await;
         Ok(())
@@ -499,7 +528,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
                     true => policy.jittered(policy.ttl),
                     false => policy.jittered(policy.absent_ttl),
                 };
-                let ttl = value.ttl().unwrap_or_else(of_policy);
+                let ttl = value.ttl().unwrap_or_else(of_policy) + policy.grace();
                 Op::Fill {
                     key,
                     field,
@@ -534,7 +563,14 @@ impl<'a, P: Payload> Fetch<'a, P> {
         let request = &self.requests[position];
         let payload = present.then_some(&*payload);
         self.cache
-            .sealed(self.shape, request, noted, token, payload)
+            .sealed(self.shape, request, noted, token, payload, self.took)
+    }
+
+    /// How much of a life in the store may be spent in this process.
+    fn fresh_for(&self, life: Duration) -> Duration {
+        let policy = self.shape.policy;
+        let early = policy.earliness(self.took);
+        life.saturating_sub(policy.grace() + early)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.
@@ -607,20 +643,26 @@ impl<'a, P: Payload> Fetch<'a, P> {
             );
         };
         let lands = flight.wait_for(Option::is_some);
-        // A leader that failed drops its flight: ask again. One that hangs is outwaited.
-        let Ok(Ok(landed)) = tokio::time::timeout_at(deadline, lands).await else {
-            return false;
+        // A leader that failed drops its flight: what has aged is answered, else it is asked again. One that
+        // hangs is outwaited.
+        let landed = match tokio::time::timeout_at(deadline, lands).await {
+            Ok(landed) => landed.map(|landed| landed.clone()).ok(),
+            Err(_) => return false,
+        };
+        let Some(landed) = landed else {
+            let most = self.shape.policy.stale_if_error;
+            return self.rescue(&[position], most).await;
         };
         let Request { key, asked, .. } = &self.requests[position];
         let same =
             |landed: &Landed| landed.key == *key && landed.noted == noted && landed.asked == *asked;
-        let value = landed.clone().filter(same);
+        let value = landed.filter(same);
         let Some(value) = value.and_then(|landed| landed.value.downcast_ref::<P>().cloned()) else {
             return false;
         };
         if noted.stand(self.shape.needs(value.is_present())) {
             self.coalesced();
-            self.states[position] = State::Done(Fetched { value, seal: None });
+            self.states[position] = State::Done(Fetched::loaded(value));
         } else {
             self.fenced(position);
         }
@@ -637,9 +679,30 @@ impl<'a, P: Payload> Fetch<'a, P> {
     }
 }
 
+/// Runs a load for no longer than the policy allows.
+///
+/// # Errors
+/// Its own, or that it took too long.
+pub(crate) async fn within<T, E: From<CacheError>>(
+    policy: &EntityPolicy,
+    entity: &str,
+    load: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let Some(after) = policy.load_timeout else {
+        return load.await;
+    };
+    let late = |_| CacheError::LoadTimedOut {
+        entity: entity.to_owned(),
+        after,
+    };
+    let answer = tokio::time::timeout(after, load).await;
+    answer.unwrap_or_else(|elapsed| Err(late(elapsed).into()))
+}
+
 /// Notes what a value depends on, before it is loaded. That of a row stands beside it, and lives as long as
 /// what depends on it.
-pub(crate) fn note_ops(keys: &[Key], ttl: Duration) -> Vec<Op> {
+pub(crate) fn note_ops(keys: &[Key], policy: &EntityPolicy) -> Vec<Op> {
+    let ttl = policy.ttl.saturating_add(policy.grace());
     let generation = |key: &Key| Op::Generation {
         key: key.clone(),
         fresh: Token::random(),

@@ -64,6 +64,19 @@ pub enum Event<'a> {
         /// How many.
         reads: u64,
     },
+    /// Reads were answered with values that are to be replaced because of their age: somebody loads them, or
+    /// cannot.
+    Stale {
+        /// The entity.
+        entity: &'a str,
+        /// How many.
+        reads: u64,
+    },
+    /// A load in the background failed. What it was to replace is answered for as long as its policy allows.
+    RefreshFailed {
+        /// The entity.
+        entity: &'a str,
+    },
     /// A write made keys of an entity stale.
     Invalidated {
         /// The entity.
@@ -152,6 +165,9 @@ pub struct EntityStats {
     pub coalesced: u64,
     /// Misses that met a fence, so that the database answered and nothing was stored.
     pub fenced: u64,
+    /// Misses that were answered with a value past its ttl, or near it, while it was loaded or because it could
+    /// not be.
+    pub stale: u64,
     /// Keys and generations of this entity made stale by writes of this process.
     pub invalidations: u64,
     /// Batches on behalf of this entity that the store failed to answer, refusals of the breaker
@@ -217,6 +233,7 @@ struct Counters {
     superseded: AtomicU64,
     coalesced: AtomicU64,
     fenced: AtomicU64,
+    stale: AtomicU64,
     invalidations: AtomicU64,
     errors: AtomicU64,
 }
@@ -235,6 +252,7 @@ impl Counters {
             superseded: get(&self.superseded),
             coalesced: get(&self.coalesced),
             fenced: get(&self.fenced),
+            stale: get(&self.stale),
             invalidations: get(&self.invalidations),
             errors: get(&self.errors),
         }
@@ -267,9 +285,11 @@ impl Counters {
             }
             Event::Coalesced { reads, .. } => add(&self.coalesced, reads),
             Event::Fenced { reads, .. } => add(&self.fenced, reads),
+            Event::Stale { reads, .. } => add(&self.stale, reads),
             Event::Invalidated { keys, .. } => add(&self.invalidations, keys),
             Event::StoreFailed { .. } | Event::Corrupt { .. } => add(&self.errors, 1),
             Event::NotCached { .. }
+            | Event::RefreshFailed { .. }
             | Event::BreakerOpened
             | Event::BreakerClosed
             | Event::Undelivered { .. }
@@ -287,6 +307,8 @@ impl<'a> Event<'a> {
             | Event::Fill { entity, .. }
             | Event::Coalesced { entity, .. }
             | Event::Fenced { entity, .. }
+            | Event::RefreshFailed { entity }
+            | Event::Stale { entity, .. }
             | Event::Invalidated { entity, .. }
             | Event::Corrupt { entity, .. }
             | Event::NotCached { entity, .. } => Some(entity),
@@ -311,6 +333,7 @@ impl<'a> Event<'a> {
             } => {
                 tracing::warn!(entity, %key, reason, "a cached value is damaged or not ours");
             }
+            Event::RefreshFailed { entity } => tracing::warn!(entity, "a refresh failed"),
             Event::NotCached { entity, reason } => tracing::warn!(entity, reason, "not cached"),
             Event::Overloaded { entity } => tracing::warn!(entity, "too many loads are under way"),
             Event::BreakerOpened => {

@@ -12,10 +12,12 @@ pub use payload::{Cacheable, Loaded};
 use payload::{Sure, Valued};
 use policy::Resolved;
 pub use policy::{Codec, Policy};
+use tracing::Instrument;
 
 use crate::cache::Cache;
 use crate::config::{Consistency, EntityPolicy};
-use crate::fill::{Fetched, Few, Payload, Request, Shape};
+use crate::error::CacheError;
+use crate::fill::{Few, Found, Payload, Request, Shape, within};
 use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, value_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
@@ -116,6 +118,7 @@ impl Namespace {
             .map(|key| self.request(key.clone()))
             .collect();
         let found = self.find::<Valued<T>>(requests, Consistency::Bounded).await;
+        let found: Vec<_> = found.into_iter().map(Found::fresh).collect();
         let value = |key: &Key| {
             let place = distinct.binary_search(key).ok()?;
             found[place].as_ref()?.value.clone().into_value()
@@ -157,11 +160,7 @@ impl Namespace {
         load: impl Future<Output = Result<Loaded<T>, E>> + Send,
     ) -> Result<T, E> {
         let load = async { Ok(Sure(Valued::loaded(load.await?, self.codec))) };
-        let Sure(found) = self.fetch(key, policy, load).await?;
-        match found.into_value() {
-            Some(value) => Ok(value),
-            None => unreachable!("an absence is not decoded as a value that is sure"),
-        }
+        Ok(sure(self.fetch(key, policy, load).await?))
     }
 
     /// The same where there may be nothing: that there is nothing is stored, too, for the policy's
@@ -183,11 +182,84 @@ impl Namespace {
         Ok(self.fetch(key, policy, load).await?.into_value())
     }
 
+    /// As [`get_or_set`](Self::get_or_set), with the load in a task of its own: it goes on when the caller goes
+    /// away, and nobody waits for one that replaces a value which may be answered
+    /// [meanwhile](Policy::stale_while_revalidate).
+    ///
+    /// # Errors
+    /// Those of `load`, and [`CacheError::LoadTimedOut`]. Of a load that nobody waits for, an
+    /// [event](crate::Event::RefreshFailed) tells.
+    ///
+    /// # Panics
+    /// If `load` does, and is waited for.
+    pub async fn get_or_spawn<T, E, F>(&self, key: &str, policy: &Policy, load: F) -> Result<T, E>
+    where
+        T: Cacheable,
+        E: From<CacheError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let request = [self.request(self.key(key))].into();
+        let (entity, plan) = (policy.entity(), self.plan(policy));
+        let found = match (entity.consistency, plan) {
+            (Consistency::Database, _) | (_, Err(_)) => None,
+            (level, Ok(plan)) => {
+                let shape = self.shape(&plan, entity, level);
+                let found = self.cache.find::<Sure<Valued<T>>>(&shape, request).await;
+                found.into_iter().next()
+            }
+        };
+        let (spare, seal) = match found {
+            Some(Found::Fresh(fetched)) => return Ok(sure(fetched.value)),
+            Some(Found::Aged(spare)) => {
+                let seal = spare.seal();
+                (spare.while_revalidating(policy.entity()), seal)
+            }
+            Some(Found::Nothing) | None => (None, None),
+        };
+        let (namespace, name, policy) = (self.clone(), key.to_owned(), policy.clone());
+        let work = async move {
+            let load = within(policy.entity(), &namespace.name, load);
+            let load = async { Ok(Sure(Valued::of(Some(load.await?), namespace.codec))) };
+            namespace
+                .load(&name, &policy, Known::Missed(seal), load)
+                .await
+        };
+        let Some(spare) = spare else {
+            return match tokio::spawn(work.in_current_span()).await {
+                Ok(loaded) => loaded.map(sure),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(CacheError::ShuttingDown.into()),
+                },
+            };
+        };
+        self.cache.served_stale(&self.name, 1);
+        let namespace = self.clone();
+        let refresh = async move {
+            if work.await.is_err() {
+                let entity = &namespace.name;
+                namespace.cache.emit(&Event::RefreshFailed { entity });
+            }
+        };
+        tokio::spawn(refresh.in_current_span());
+        Ok(sure(spare))
+    }
+
     /// What is stored, or else loaded and then stored.
     async fn fetch<P: Payload, E: Send>(
         &self,
         key: &str,
         policy: &Policy,
+        load: impl Future<Output = Result<P, E>> + Send,
+    ) -> Result<P, E> {
+        self.load(key, policy, Known::Nothing, load).await
+    }
+
+    async fn load<P: Payload, E: Send>(
+        &self,
+        key: &str,
+        policy: &Policy,
+        known: Known,
         load: impl Future<Output = Result<P, E>> + Send,
     ) -> Result<P, E> {
         let entity = policy.entity();
@@ -214,8 +286,11 @@ impl Namespace {
                 }
             }
         };
-        let requests = [self.request(self.key(key))].into();
-        let fetched = self.cache.fetch(&shape, requests, once).await?;
+        let request = self.request(self.key(key));
+        let fetched = match known {
+            Known::Nothing => self.cache.fetch(&shape, [request].into(), once).await?,
+            Known::Missed(seal) => self.cache.load_missed(&shape, request, seal, once).await?,
+        };
         match fetched.into_iter().next() {
             Some(fetched) => Ok(fetched.value),
             None => unreachable!("one request is loaded once"),
@@ -226,7 +301,7 @@ impl Namespace {
         &self,
         requests: Few<Request>,
         consistency: Consistency,
-    ) -> Few<Option<Fetched<P>>> {
+    ) -> Few<Found<P>> {
         let policy = EntityPolicy::default();
         let plan = Plan::new(vec![self.generation.clone()], Vec::new());
         let shape = self.shape(&plan, &policy, consistency);
@@ -296,6 +371,22 @@ impl Namespace {
             Codec::MessagePack => Fingerprint(1),
             Codec::Json => Fingerprint(2),
         }
+    }
+}
+
+/// What was found before a load.
+#[derive(Clone, Copy)]
+enum Known {
+    /// It is to be looked up.
+    Nothing,
+    /// No value that answers, but perhaps one with this seal that is to be replaced.
+    Missed(Option<u64>),
+}
+
+fn sure<T: Cacheable>(Sure(value): Sure<Valued<T>>) -> T {
+    match value.into_value() {
+        Some(value) => value,
+        None => unreachable!("an absence is not decoded as a value that is sure"),
     }
 }
 

@@ -101,6 +101,26 @@ fn policy(options: &Options) -> TokenStream {
         .absent_ttl
         .map(duration)
         .map(|ttl| quote!(absent_ttl: #ttl,));
+    let span = |name: &str, value: Option<Duration>| {
+        let name = format_ident!("{name}");
+        value.map(duration).map(|value| quote!(#name: #value,))
+    };
+    let ages = [
+        span("stale_while_revalidate", options.stale_while_revalidate),
+        span("stale_if_error", options.stale_if_error),
+    ];
+    let limit = |name: &str, value: Option<Duration>| {
+        let name = format_ident!("{name}");
+        let some = value.map(|value| option(Some(duration(value))));
+        some.map(|some| quote!(#name: #some,))
+    };
+    let limits = [
+        limit("soft_timeout", options.soft_timeout),
+        limit("load_timeout", options.load_timeout),
+    ];
+    let early = options
+        .early_refresh
+        .map(|factor| quote!(early_refresh: #factor,));
     let jitter = options.jitter.map(|jitter| quote!(jitter: #jitter,));
     let consistency = options
         .consistency
@@ -114,6 +134,9 @@ fn policy(options: &Options) -> TokenStream {
         ::sea_orm_cache::EntityPolicy {
             #ttl
             #jitter
+            #(#ages)*
+            #(#limits)*
+            #early
             #absent_ttl
             #consistency
             #write_policy

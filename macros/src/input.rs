@@ -16,10 +16,10 @@ use syn::{
     PathArguments, Result, Token, Type,
 };
 
-use crate::value::{boolean, duration, jitter, name_of, one_of, set, string, unknown};
+use crate::value::{boolean, duration, factor, name_of, one_of, part, set, string, unknown};
 
 const STRUCT_ATTRIBUTES: &str = "`ttl`, `jitter`, `absent_ttl`, `consistency`, `write_policy`, \
-     `name`, `index`, `unique`, `cascades_from`, `hooks`";
+     `stale_while_revalidate`, `stale_if_error`, `early_refresh`, `soft_timeout`, `load_timeout`, `name`, `index`, `unique`, `cascades_from`, `hooks`";
 const FIELD_ATTRIBUTES: &str = "`index`, `unique`";
 
 /// A model, as far as it could be understood.
@@ -44,6 +44,11 @@ pub struct Member {
 pub struct Options {
     pub ttl: Option<Duration>,
     pub jitter: Option<f64>,
+    pub stale_while_revalidate: Option<Duration>,
+    pub stale_if_error: Option<Duration>,
+    pub early_refresh: Option<f64>,
+    pub soft_timeout: Option<Duration>,
+    pub load_timeout: Option<Duration>,
     pub absent_ttl: Option<Duration>,
     /// A variant of `Consistency`.
     pub consistency: Option<Ident>,
@@ -203,7 +208,12 @@ impl Options {
         match name_of(meta).as_str() {
             "ttl" => set(&mut self.ttl, meta, duration),
             "absent_ttl" => set(&mut self.absent_ttl, meta, duration),
-            "jitter" => set(&mut self.jitter, meta, jitter),
+            "jitter" => set(&mut self.jitter, meta, part),
+            "stale_while_revalidate" => set(&mut self.stale_while_revalidate, meta, duration),
+            "stale_if_error" => set(&mut self.stale_if_error, meta, duration),
+            "early_refresh" => set(&mut self.early_refresh, meta, factor),
+            "soft_timeout" => set(&mut self.soft_timeout, meta, duration),
+            "load_timeout" => set(&mut self.load_timeout, meta, duration),
             "consistency" => set(&mut self.consistency, meta, |meta| {
                 one_of(meta, &["linearizable", "bounded", "database"])
             }),

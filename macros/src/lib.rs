@@ -24,6 +24,11 @@ mod value;
 /// | `ttl = "10m"` | how long a value lives; units `ms`, `s`, `m`, `h`, `d`, also together: `"1h30m"` |
 /// | `jitter = 0.1` | by which part of itself, 0 to 1, that life is shortened at random |
 /// | `absent_ttl = "30s"` | how long "no such row" lives |
+/// | `stale_while_revalidate = "1m"` | how long after its `ttl` a value is still answered while one caller loads it anew |
+/// | `stale_if_error = "1h"` | how long after its `ttl` it is still answered where the database cannot be read |
+/// | `early_refresh = 1.0` | how eagerly one caller loads it anew before its end; 0 is never |
+/// | `soft_timeout = "100ms"` | how long a caller waits for a load where there is a value past its `ttl` |
+/// | `load_timeout = "5s"` | how long a load may take before it fails |
 /// | `consistency = "bounded"` | how fresh reads are; or `"linearizable"`, or `"database"`: not cached |
 /// | `write_policy = "available"` | what a write does when the cache is away; or `"strict"` |
 /// | `name = "city"` | the entity's name in keys, instead of its table's |

@@ -75,7 +75,19 @@ pub fn boolean(meta: &Meta) -> Result<bool> {
     }
 }
 
-pub fn jitter(meta: &Meta) -> Result<f64> {
+/// From 0 to 1.
+pub fn part(meta: &Meta) -> Result<f64> {
+    let allowed = |number: f64| (0.0..=1.0).contains(&number);
+    number(meta, "from 0.0 to 1.0", allowed)
+}
+
+/// From 0 on.
+pub fn factor(meta: &Meta) -> Result<f64> {
+    let allowed = |number: f64| number >= 0.0 && number.is_finite();
+    number(meta, "from 0.0 on", allowed)
+}
+
+fn number(meta: &Meta, range: &str, allowed: impl Fn(f64) -> bool) -> Result<f64> {
     let value = &meta.require_name_value()?.value;
     let number = match value {
         Expr::Lit(ExprLit {
@@ -88,9 +100,10 @@ pub fn jitter(meta: &Meta) -> Result<f64> {
         }) => number.base10_parse().ok(),
         _ => None,
     };
-    number
-        .filter(|part| (0.0..=1.0).contains(part))
-        .ok_or_else(|| Error::new_spanned(value, "`jitter` is a number from 0.0 to 1.0"))
+    number.filter(|number| allowed(*number)).ok_or_else(|| {
+        let name = name_of(meta);
+        Error::new_spanned(value, format!("`{name}` is a number {range}"))
+    })
 }
 
 /// The variant, in UpperCamelCase, of one of these words.

@@ -1,5 +1,7 @@
 //! Whether a cached value answers a request.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Fetch, Fetched, Payload, Stale, State};
@@ -13,22 +15,24 @@ impl<P: Payload> Fetch<'_, P> {
         &mut self,
         position: usize,
         item: Reply,
+        life: Option<Duration>,
         noted: &Noted,
         foreign_root: &mut bool,
     ) -> State<P> {
         match item {
             Reply::Value(None) => State::Missed(Stale::Nothing),
-            Reply::Value(Some(bytes)) => self.judge(position, &bytes, noted, foreign_root),
+            Reply::Value(Some(bytes)) => self.judge(position, &bytes, life, noted, foreign_root),
             Reply::Failed(reason) => self.corrupt(position, &reason),
             other => self.corrupt(position, &format!("{other:?}")),
         }
     }
 
-    /// Whether a cached value answers the request.
+    /// Whether a cached value answers the request; `life` is how long it will be there, if that was asked.
     pub(super) fn judge(
         &mut self,
         position: usize,
         bytes: &Bytes,
+        life: Option<Duration>,
         noted: &Noted,
         foreign_root: &mut bool,
     ) -> State<P> {
@@ -63,10 +67,11 @@ impl<P: Payload> Fetch<'_, P> {
         };
         let mut reader = Reader::new(&payload);
         match P::decode(envelope.present, &mut reader) {
-            Ok(value) if reader.is_empty() => State::Done(Fetched {
-                value,
-                seal: Some(envelope.seal),
-            }),
+            Ok(value) if reader.is_empty() => {
+                let seal = Some(envelope.seal);
+                let fetched = Fetched { value, seal, life };
+                self.of_age(position, fetched, envelope.aging)
+            }
             Ok(_) => self.corrupt(position, "more bytes than the value has"),
             Err(CodecError::Foreign) => stale,
             Err(error) => self.corrupt(position, &error.to_string()),

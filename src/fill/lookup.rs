@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use smallvec::smallvec;
 
-use super::{Fetch, Fetched, Payload, Request, Shape, Stale, State};
+use super::{Fetch, Fetched, Payload, Request, Shape, Spare, Stale, State};
 use crate::envelope::Noted;
 use crate::key::{Dependencies, Key};
 use crate::observe::Event;
@@ -39,19 +39,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
             };
             async move {
                 let mut fetch = Fetch::<P>::new(cache, &shape, smallvec![request]);
+                fetch.again = true;
                 fetch.ask().await;
-                (*position, fetch.states.pop())
+                (*position, fetch.states.pop(), fetch.spares.pop())
             }
         });
-        for (position, state) in join_all(asks).await {
-            if let Some(state @ State::Done(_)) = state {
+        for (position, state, spare) in join_all(asks).await {
+            if let Some(spare) = spare {
+                self.states[position] = self.keep_spare(Spare { position, ..spare });
+            } else if let Some(state @ State::Done(_)) = state {
                 self.states[position] = state;
             }
         }
     }
 
     /// Answers how many the in-process tier did not answer.
-    async fn ask(&mut self) -> usize {
+    pub(super) async fn ask(&mut self) -> usize {
         let keys = self.requests.iter().map(|request| &request.key);
         let generations = &self.shape.dependencies.keys;
         if self.cache.bypasses(keys.clone().chain(generations)) {
@@ -82,7 +85,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return self.give_up_missed();
         };
         let (root, mut values) = (replies.root, replies.items);
-        let lives = open * usize::from(self.watch.is_some());
+        let lives = open * usize::from(self.asks_lives());
         let noted = self.note_peeked(root, &values[open + lives..]);
         let (mut nth, mut foreign_root) = (0, false);
         for position in 0..self.states.len() {
@@ -94,9 +97,19 @@ impl<'a, P: Payload> Fetch<'a, P> {
                 Reply::Value(Some(bytes)) => bytes.len(),
                 _ => 0,
             };
-            self.states[position] = self.judge_reply(position, value, &noted, &mut foreign_root);
-            if let Some(Reply::Life(Some(life))) = values.get(open + nth) {
-                self.hold(position, self.seal(position), *life, size);
+            let life = match values.get(open + nth) {
+                Some(Reply::Life(life)) => *life,
+                _ => None,
+            };
+            let state = self.judge_reply(position, value, life, &noted, &mut foreign_root);
+            self.states[position] = state;
+            if let State::Done(Fetched {
+                life: Some(life),
+                seal,
+                ..
+            }) = &self.states[position]
+            {
+                self.hold(position, *seal, *life, size);
             }
             nth += 1;
         }
@@ -113,7 +126,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             let key = self.requests[position].key.clone();
             batch.push(Op::Read { key, field });
         }
-        if self.watch.is_some() {
+        if self.asks_lives() {
             for (position, _) in self.missed() {
                 let key = self.requests[position].key.clone();
                 batch.push(Op::Life { key });
@@ -125,6 +138,12 @@ impl<'a, P: Payload> Fetch<'a, P> {
             }
         }
         batch
+    }
+
+    /// Whether it must be known how long values will live: where they are held, and where they may have aged.
+    fn asks_lives(&self) -> bool {
+        let Shape { own, policy, .. } = self.shape;
+        self.watch.is_some() || self.again || *own || policy.minds_age()
     }
 
     fn known(&self, generation: usize) -> Option<Token> {
@@ -149,13 +168,6 @@ impl<'a, P: Payload> Fetch<'a, P> {
         Noted {
             root,
             generations: generations.collect(),
-        }
-    }
-
-    fn seal(&self, position: usize) -> Option<u64> {
-        match &self.states[position] {
-            State::Done(fetched) => fetched.seal,
-            _ => None,
         }
     }
 
@@ -224,7 +236,8 @@ fn held<P: Payload>(tier: Option<&Tier>, shape: &Shape<'_>, request: &Request) -
     let fetched = held.and_then(|held| {
         let seal = held.seal.map(NonZeroU64::get);
         let value = P::held(&held)?;
-        Some(Fetched { value, seal })
+        let life = None;
+        Some(Fetched { value, seal, life })
     });
     let outdated =
         |fetched: &Fetched<P>| request.outdated.is_some() && fetched.seal == request.outdated;

@@ -14,7 +14,7 @@ use super::meta::EntityMeta;
 use super::rows::{asked, count_unkeyed, in_key_order, pk_of, rows_at};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader, put_varint};
-use crate::fill::{Fetched, Payload, Request, Shape};
+use crate::fill::{Fetched, Payload, Request, Shape, within};
 use crate::key::{EntityKeys, KeyPart, Pk};
 use crate::tier::Id;
 
@@ -163,7 +163,7 @@ impl<E: CachedEntity> IndexLookup<E> {
             .cache
             .fetch(&shape, smallvec![request], |_| async {
                 let _place = site.cache.begin_load(&self.meta.name).await?;
-                let rows = self.load(db).await?;
+                let rows = within(&self.meta.policy, &self.meta.name, self.load(db)).await?;
                 let keys = Keys {
                     pks: rows.iter().map(|row| pk_of(&**row)).collect(),
                     exact: rows.iter().all(|row| self.carries(row)),

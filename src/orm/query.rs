@@ -20,7 +20,7 @@ use super::rows::{in_key_order, row_at};
 use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
-use crate::fill::{Payload, Request, Shape};
+use crate::fill::{Payload, Request, Shape, within};
 use crate::key::{Dependencies, Generation, Key, Pk, tag_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
@@ -239,7 +239,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         };
         let load = |_| async {
             let _place = site.cache.begin_load(&meta.name).await?;
-            Ok::<_, DbErr>(vec![load().await?])
+            Ok::<_, DbErr>(vec![within(&policy, &meta.name, load()).await?])
         };
         let fetched = site.cache.fetch(&shape, smallvec![request], load).await?;
         let answer = fetched.into_iter().next().map(|fetched| fetched.value);

@@ -18,7 +18,7 @@ use super::meta::EntityMeta;
 use super::probe::{self, Asked, Place, locate};
 use super::site::Site;
 use crate::codec::{self, CodecError, Reader};
-use crate::fill::{Fetched, Few, Payload, Request, Shape};
+use crate::fill::{Fetched, Few, Payload, Request, Shape, within};
 use crate::gather::{Load, Wanted};
 use crate::key::{EntityKeys, Key, KeyPart, Pk};
 use crate::observe::Event;
@@ -406,7 +406,8 @@ async fn load_payloads<E: CachedEntity, C: ConnectionTrait>(
             .collect();
         load_rows::<E, C>(&pks, db).await
     };
-    let rows = load.run(wanted, query).await?;
+    let meta = E::cached_meta();
+    let rows = within(&meta.policy, &meta.name, load.run(wanted, query)).await?;
     Ok(rows.into_iter().map(Row).collect())
 }
 

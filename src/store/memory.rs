@@ -323,7 +323,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::{Acquired, Filled, Fingerprint};
+    use crate::store::{Acquired, Filled, Fingerprint, Seen};
 
     const FIELD: Fingerprint = Fingerprint(1);
     const LONG: Duration = Duration::from_secs(60);
@@ -339,7 +339,7 @@ mod tests {
             key: key(number),
             field: FIELD,
             lease,
-            seen: None,
+            seen: Seen::Nothing,
             ttl: LONG,
         };
         let fill = Op::Fill {
@@ -423,7 +423,7 @@ mod tests {
             key: key(0),
             field: FIELD,
             lease: Token::random(),
-            seen: None,
+            seen: Seen::Nothing,
             ttl: LONG,
         };
         let outcome = store.answer(acquire, Instant::now());
@@ -509,7 +509,7 @@ mod tests {
             key: key(0),
             field: FIELD,
             lease,
-            seen: None,
+            seen: Seen::Nothing,
             ttl: LONG,
         };
         store.answer(acquire, Instant::now());

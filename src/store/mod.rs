@@ -104,9 +104,8 @@ pub enum Op {
         field: Fingerprint,
         /// The lease to plant.
         lease: Token,
-        /// The seal (first eight bytes, big endian) of a value seen to be outdated: if it still is
-        /// what the entry holds, it is deleted and the lease granted.
-        seen: Option<u64>,
+        /// What the entry was seen to hold.
+        seen: Seen,
         /// How long others wait for this lease before they may take it over.
         ttl: Duration,
     },
@@ -220,6 +219,28 @@ impl Op {
     /// Whether it ends a write.
     pub fn is_settle(&self) -> bool {
         matches!(self, Self::Settle { .. })
+    }
+}
+
+/// What an entry was seen to hold. A value with another seal (its first eight bytes, big endian) is answered in
+/// place of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Nothing,
+    /// A value that is outdated: it is deleted.
+    Outdated(u64),
+    /// A value that has aged: it stays until it is replaced, and lives no longer for the lease's sake.
+    Aged(u64),
+}
+
+impl Seen {
+    /// The value's seal.
+    pub fn seal(self) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Outdated(seal) | Self::Aged(seal) => Some(seal),
+        }
     }
 }
 

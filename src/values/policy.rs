@@ -111,6 +111,46 @@ impl Policy {
         self
     }
 
+    /// For how long after its ttl a value is still answered while one caller loads it anew. That one waits, unless
+    /// it [spawns](crate::Namespace::get_or_spawn) the load. Never a value that something made stale. Defaults to
+    /// zero.
+    pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
+        self.entity.stale_while_revalidate = time;
+        self
+    }
+
+    /// For how long after its ttl a value is still answered where its load fails. Never one that something made
+    /// stale. Defaults to zero.
+    pub fn stale_if_error(mut self, time: Duration) -> Self {
+        self.entity.stale_if_error = time;
+        self
+    }
+
+    /// How eagerly a value is loaded anew before the end of its ttl, by one caller, at random: the sooner the
+    /// longer it takes to load. 1 is usual. Defaults to 0: never.
+    ///
+    /// As in "Optimal Probabilistic Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein, 2015).
+    pub fn early_refresh(mut self, eagerness: f64) -> Self {
+        self.entity.early_refresh = eagerness;
+        self
+    }
+
+    /// How long a caller waits for a load where there is a value past its ttl that may still be answered instead.
+    /// The load is then given up, unless it was [spawned](crate::Namespace::get_or_spawn). Defaults to none: as
+    /// long as it takes.
+    pub fn soft_timeout(mut self, time: Duration) -> Self {
+        self.entity.soft_timeout = Some(time);
+        self
+    }
+
+    /// How long a load that is [spawned](crate::Namespace::get_or_spawn) may take, before it fails with
+    /// [`CacheError::LoadTimedOut`](crate::CacheError::LoadTimedOut). Any other load can be wrapped in a timeout
+    /// of its own. Defaults to none: as long as it takes.
+    pub fn load_timeout(mut self, time: Duration) -> Self {
+        self.entity.load_timeout = Some(time);
+        self
+    }
+
     /// Tags: [`invalidate_tags`](crate::Cache::invalidate_tags) makes the value stale.
     pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));

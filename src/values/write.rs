@@ -8,8 +8,9 @@ use super::payload::{Anything, Valued};
 use super::policy::Policy;
 use super::{Cacheable, Namespace, Plan};
 use crate::config::{Consistency, EntityPolicy};
+use crate::envelope::Envelope;
 use crate::error::CacheError;
-use crate::fill::{Fetched, Payload, note, note_ops};
+use crate::fill::{Fetched, Found, Payload, note, note_ops};
 use crate::invalidation::Invalidation;
 use crate::key::Key;
 use crate::observe::Event;
@@ -214,7 +215,7 @@ impl Namespace {
                 key: key.clone(),
                 field: self.field(),
                 value: value.into(),
-                ttl,
+                ttl: ttl.saturating_add(there.grace),
                 over: Over::Seal(there.seal),
             };
             let replies = self.cache.run(Some(&self.name), vec![op]).await?;
@@ -241,10 +242,15 @@ impl Namespace {
             [Reply::Value(None), Reply::Life(_)] => Ok(None),
             [Reply::Value(Some(bytes)), Reply::Life(life)] => {
                 let seal = bytes.first_chunk().copied().map(u64::from_be_bytes);
+                let aging = Envelope::open(bytes)
+                    .ok()
+                    .and_then(|envelope| envelope.aging);
+                let grace = aging.map_or(Duration::ZERO, |aging| aging.grace);
                 Ok(seal.map(|seal| Raw {
                     seal,
                     bytes: bytes.clone(),
-                    life: *life,
+                    life: life.map(|life| life.saturating_sub(grace)),
+                    grace,
                 }))
             }
             // A foreign type, which a put replaces.
@@ -262,7 +268,7 @@ impl Namespace {
     async fn find_one<P: Payload>(&self, key: &Key) -> Option<Fetched<P>> {
         let request = self.request(key.clone());
         let found = self.find([request].into(), Consistency::Linearizable).await;
-        found.into_iter().next().flatten()
+        found.into_iter().next().and_then(Found::fresh)
     }
 
     /// Notes what the values depend on, and stores them.
@@ -312,7 +318,7 @@ impl Namespace {
         put: Put,
     ) -> Result<Outcome, CacheError> {
         let entity = Some(&*self.name);
-        let noting = note_ops(&plan.dependencies.keys[..plan.needs], policy.ttl);
+        let noting = note_ops(&plan.dependencies.keys[..plan.needs], policy);
         let replies = self.cache.run(entity, noting).await?;
         let noted = note(replies.root, &replies.items);
         let shape = self.shape(plan, policy, Consistency::Linearizable);
@@ -320,12 +326,14 @@ impl Namespace {
         let ops = payloads.iter().map(|(key, payload)| {
             let request = self.request((*key).clone());
             let (seal, payload) = (Token::random(), Some(&**payload));
-            match self.cache.sealed(&shape, &request, &noted, seal, payload) {
+            let took = Duration::ZERO;
+            let sealed = (self.cache).sealed(&shape, &request, &noted, seal, payload, took);
+            match sealed {
                 Some(value) => Op::Put {
                     key: (*key).clone(),
                     field: self.field(),
                     value,
-                    ttl: put.ttl.unwrap_or_else(|| policy.jittered(policy.ttl)),
+                    ttl: put.ttl.unwrap_or_else(|| policy.jittered(policy.ttl)) + policy.grace(),
                     over: put.over,
                 },
                 // What was there is not what is read any more, whatever becomes of the new.
@@ -370,7 +378,10 @@ impl Namespace {
 struct Raw {
     seal: u64,
     bytes: Bytes,
+    /// How long its ttl is still.
     life: Option<Duration>,
+    /// How long it is kept after that.
+    grace: Duration,
 }
 
 /// How a value is put.

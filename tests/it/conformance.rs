@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use sea_orm_cache::Key;
 use sea_orm_cache::store::{
     Acquired, Coalesced, Filled, Fingerprint, MemoryStore, Op, Over, RedisOptions, RedisStore,
-    Reply, Store, Token,
+    Reply, Seen, Store, Token,
 };
 
 mod model;
@@ -114,6 +114,7 @@ behaviours! {
     a_generation_is_created_once_and_changes_with_a_fence
     peek_creates_nothing
     a_value_seen_to_be_outdated_is_replaced
+    a_value_that_has_aged_stays_until_it_is_replaced_and_lives_no_longer
     a_value_with_another_seal_than_the_one_seen_is_answered
     a_value_too_short_for_a_seal_is_never_the_one_seen
     a_released_lease_is_free
@@ -195,7 +196,7 @@ fn acquire_op(key: &Key, field: Fingerprint, lease: Token, ttl: Duration) -> Op 
         key: key.clone(),
         field,
         lease,
-        seen: None,
+        seen: Seen::Nothing,
         ttl,
     }
 }
@@ -215,11 +216,15 @@ async fn acquire_for(
 }
 
 async fn acquire_seen(store: &dyn Store, key: &Key, lease: Token, seen: u64) -> Acquired {
+    acquire_with(store, key, lease, Seen::Outdated(seen)).await
+}
+
+async fn acquire_with(store: &dyn Store, key: &Key, lease: Token, seen: Seen) -> Acquired {
     let op = Op::Acquire {
         key: key.clone(),
         field: A,
         lease,
-        seen: Some(seen),
+        seen,
         ttl: LONG,
     };
     acquired(one(store, op).await)
@@ -542,6 +547,28 @@ async fn a_value_seen_to_be_outdated_is_replaced(store: &dyn Store) {
     let outcome = fill(store, &k, A, lease, "version2 new").await;
     assert_eq!(outcome, Filled::Stored);
     assert_eq!(read(store, &k, A).await, Some("version2 new".into()));
+}
+
+async fn a_value_that_has_aged_stays_until_it_is_replaced_and_lives_no_longer(store: &dyn Store) {
+    let k = key("aged");
+    let life = Duration::from_secs(5);
+    put(store, &k, A, "version1 old", life).await;
+    let (first, second) = (Token::random(), Token::random());
+    let aged = Seen::Aged(seal(b"version1"));
+    let outcome = acquire_with(store, &k, first, aged).await;
+    assert_eq!(outcome, Acquired::Granted);
+    let left = one(store, Op::Life { key: k.clone() }).await;
+    assert!(
+        matches!(left, Reply::Life(Some(left)) if left <= life),
+        "{left:?}"
+    );
+    let outcome = acquire_with(store, &k, second, aged).await;
+    assert_eq!(outcome, Acquired::Busy(first));
+    assert_eq!(read(store, &k, A).await, Some("version1 old".into()));
+    let outcome = fill(store, &k, A, first, "version2 new").await;
+    assert_eq!(outcome, Filled::Stored);
+    let outcome = acquire_with(store, &k, second, aged).await;
+    assert_eq!(outcome, Acquired::Value("version2 new".into()));
 }
 
 async fn a_value_with_another_seal_than_the_one_seen_is_answered(store: &dyn Store) {
@@ -939,7 +966,7 @@ impl Random {
                 key,
                 field,
                 lease,
-                seen: self.rng.bool().then(|| seal(self.value().as_bytes())),
+                seen: self.seen(),
                 ttl,
             },
             11..16 => Op::Fill {
@@ -966,6 +993,12 @@ impl Random {
         let seal = Over::Seal(seal(self.value().as_bytes()));
         let overs = [Over::Anything, Over::Nothing, seal, seal];
         self.rng.choice(overs).expect("some")
+    }
+
+    fn seen(&mut self) -> Seen {
+        let seal = seal(self.value().as_bytes());
+        let all = [Seen::Nothing, Seen::Outdated(seal), Seen::Aged(seal)];
+        self.rng.choice(all).expect("some")
     }
 
     fn value(&mut self) -> String {

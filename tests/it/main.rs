@@ -3,6 +3,7 @@
 // The futures of tests that run traffic against several servers nest deeply.
 #![recursion_limit = "256"]
 
+mod aging;
 mod conformance;
 mod entities;
 mod faults;

@@ -3,6 +3,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::store::Seen;
 use crate::store::{Acquired, MemoryStore, Token};
 
 /// A store that notes its requests and holds them until the test lets them go.
@@ -131,7 +132,7 @@ fn acquire(name: &str, lease: Token) -> Op {
         key: key(name),
         field: FIELD,
         lease,
-        seen: None,
+        seen: Seen::Nothing,
         ttl: LONG,
     }
 }

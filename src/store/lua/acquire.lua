@@ -6,7 +6,8 @@
 -- ARGV[3]  the lease's token
 -- ARGV[4]  milliseconds until others may take the lease over
 -- ARGV[5]  milliseconds for which the lease is kept, so that a late fill still finds it
--- ARGV[6]  the first eight bytes of a value seen to be outdated, or ''
+-- ARGV[6]  the first eight bytes of the value that was seen, or ''
+-- ARGV[7]  '1' if that value stays until it is replaced, else it is outdated and deleted
 --
 -- Result   {'fenced'}        a write is under way
 --          {'value', bytes}  there is a value, and it is not the one seen
@@ -21,7 +22,9 @@ if value then
   if ARGV[6] == '' or string.sub(value, 1, 8) ~= ARGV[6] then
     return {'value', value}
   end
-  redis.call('HDEL', key, ARGV[1])
+  if ARGV[7] ~= '1' then
+    redis.call('HDEL', key, ARGV[1])
+  end
 end
 
 local holder, deadline = lease(redis.call('HGET', key, ARGV[2]))
@@ -30,9 +33,9 @@ if deadline and holder ~= ARGV[3] then
 end
 redis.call('HSET', key, ARGV[2], ARGV[3] .. ':' .. digits(now + tonumber(ARGV[4])))
 
--- The value of another build must not outlive its own ttl for the sake of a lease.
+-- No value must outlive its own ttl for the sake of a lease: not another build's, nor one that stays.
 local left = redis.call('PTTL', key)
-if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than(ARGV[1])) then
+if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than('')) then
   redis.call('PEXPIRE', key, ARGV[5])
 end
 -- A read after the write, for the reason given in fill.lua: the entry may hold another build's value.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Over, Token};
+use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Over, Seen, Token};
 
 /// The fields of one key. Each list is short: one item per build or per writer.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ struct Fence {
 pub(super) struct Request {
     pub(super) field: Fingerprint,
     pub(super) lease: Token,
-    pub(super) seen: Option<u64>,
+    pub(super) seen: Seen,
     pub(super) ttl: Duration,
 }
 
@@ -104,10 +104,12 @@ impl Entry {
             return Acquired::Fenced;
         }
         if let Some(value) = self.read(field) {
-            if seen.is_none() || seen != seal(&value) {
+            if seen.seal().is_none() || seen.seal() != seal(&value) {
                 return Acquired::Value(value);
             }
-            self.values.retain(|(other, _)| *other != field);
+            if let Seen::Outdated(_) = seen {
+                self.values.retain(|(other, _)| *other != field);
+            }
         }
         if let Some(holder) = self.lease(field)
             && holder.token != lease
@@ -121,14 +123,14 @@ impl Entry {
             token: lease,
             deadline: later(now, ttl),
         });
-        self.keep_for_the_lease(field, later(now, ttl.saturating_add(LEASE_KEPT)));
+        self.keep_for_the_lease(later(now, ttl.saturating_add(LEASE_KEPT)));
         Acquired::Granted
     }
 
-    /// The value of another build must not outlive its own ttl for the sake of a lease.
-    fn keep_for_the_lease(&mut self, field: Fingerprint, until: Instant) {
+    /// No value must outlive its own ttl for the sake of a lease: not another build's, nor one that stays.
+    fn keep_for_the_lease(&mut self, until: Instant) {
         let too_soon = self.expires.is_none_or(|expires| expires < until);
-        let free = self.expires.is_none() || !self.holds_another_than(field);
+        let free = self.expires.is_none() || self.values.is_empty();
         if too_soon && free {
             self.expires = Some(until);
         }

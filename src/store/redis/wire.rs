@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::resp::{Answer, Refusal, Request};
-use crate::store::{Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Over, Reply, StoreError, Token};
+use crate::store::{
+    Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Over, Reply, Seen, StoreError, Token,
+};
 
 /// A Lua script and the hash under which the server knows it.
 pub(super) struct Script {
@@ -144,16 +146,22 @@ fn write(request: &mut Request, op: &Op) {
             seen,
             ttl,
         } => {
-            SCRIPTS.acquire.on(request, key.as_str(), 6);
+            SCRIPTS.acquire.on(request, key.as_str(), 7);
             request.word(&value_field(*field));
             request.word(&lease_field(*field));
             request.word(&hex(*lease));
             request.number(millis(*ttl));
             request.number(millis(ttl.saturating_add(LEASE_KEPT)));
-            match seen {
+            match seen.seal() {
                 Some(seal) => request.word(&seal.to_be_bytes()),
                 None => request.word(b""),
             }
+            let stays: &[u8] = if matches!(seen, Seen::Aged(_)) {
+                b"1"
+            } else {
+                b""
+            };
+            request.word(stays);
         }
         Op::Fill {
             key,
@@ -439,7 +447,7 @@ mod tests {
             key: Key::from("k".to_owned()),
             field: Fingerprint(1),
             lease: Token::random(),
-            seen: None,
+            seen: Seen::Nothing,
             ttl: Duration::from_secs(1),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sea_orm_cache::Key;
-use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Over, Reply, Token};
+use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Over, Reply, Seen, Token};
 
 #[derive(Default)]
 pub struct Model {
@@ -62,15 +62,18 @@ impl Model {
         }
     }
 
-    fn acquire(&mut self, at: (Key, Fingerprint), lease: Token, seen: Option<u64>) -> Acquired {
+    fn acquire(&mut self, at: (Key, Fingerprint), lease: Token, seen: Seen) -> Acquired {
         if self.fenced(&at.0) {
             return Acquired::Fenced;
         }
         if let Some(value) = self.values.get(&at) {
-            if seen.is_none_or(|seal| !value.starts_with(&seal.to_be_bytes())) {
+            let other = |seal: u64| !value.starts_with(&seal.to_be_bytes());
+            if seen.seal().is_none_or(other) {
                 return Acquired::Value(value.clone());
             }
-            self.values.remove(&at);
+            if let Seen::Outdated(_) = seen {
+                self.values.remove(&at);
+            }
         }
         match *self.leases.entry(at).or_insert(lease) {
             holder if holder == lease => Acquired::Granted,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sea_orm_cache::store::{Op, RedisStore, Replies, Reply, Store, StoreError, Token};
+use sea_orm_cache::store::{Op, RedisStore, Replies, Reply, Seen, Store, StoreError, Token};
 
 /// Which guard is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Broken {
                 },
             ) => {
                 let ttl = Duration::from_secs(3);
-                let seen = None;
+                let seen = Seen::Nothing;
                 let acquire = Op::Acquire {
                     key,
                     field,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sea_orm::{ActiveValue::Set, EntityTrait};
-use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Reply, Store, Token};
+use sea_orm_cache::store::{Acquired, Filled, Fingerprint, Op, Reply, Seen, Store, Token};
 use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Cache, CachedConnection, Event, Key};
 
@@ -99,7 +99,7 @@ impl Packed {
             key: key.clone(),
             field: *field,
             lease,
-            seen: Some(seal),
+            seen: Seen::Outdated(seal),
             ttl: Duration::from_secs(9),
         };
         let fill = Op::Fill {
