@@ -113,7 +113,8 @@ impl Cache {
         }
     }
 
-    /// Makes everything stale that was cached with one of these tags, whatever it is and however much.
+    /// Makes everything stale that was cached with one of these tags, whatever it is and however much; of all
+    /// tenants. Of one: [`Namespace::invalidate_tags`](crate::Namespace::invalidate_tags).
     ///
     /// # Errors
     /// If the store could not be told; it will be, from the journal.

@@ -187,11 +187,11 @@ impl Cache {
         request: &Request,
         noted: &Noted,
         token: Token,
-        payload: Option<&[u8]>,
+        (present, payload): (bool, &[u8]),
         took: Duration,
     ) -> Option<Bytes> {
         let entity = shape.entity;
-        let needs = shape.needs(payload.is_some());
+        let needs = shape.needs(present);
         let Some(stamp) = noted.stamp(shape.place_id(&request.key), needs) else {
             self.emit(&Event::Fenced { entity, reads: 1 });
             return None;
@@ -203,14 +203,14 @@ impl Cache {
             stamp,
             asked: &request.asked,
             own: own.as_deref(),
-            present: payload.is_some(),
+            present,
             aging: shape.policy.minds_age().then(|| Aging {
                 grace: shape.policy.grace(),
                 took,
             }),
         };
         let packing = self.settings().packing();
-        let bytes = seal(cover, payload.unwrap_or_default(), packing);
+        let bytes = seal(cover, payload, packing);
         let most = packing.most;
         if bytes.len() > most {
             let reason = format!(
@@ -561,7 +561,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return None;
         }
         let request = &self.requests[position];
-        let payload = present.then_some(&*payload);
+        let payload = (present, &*payload);
         self.cache
             .sealed(self.shape, request, noted, token, payload, self.took)
     }

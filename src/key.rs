@@ -556,6 +556,12 @@ pub(crate) fn tag_key(prefix: &str, tenant: Option<&str>, tag: &str) -> Key {
     format!("{}:tag{}:{}", escape(prefix), at(tenant), escape(tag)).into()
 }
 
+/// The generations that a value with a tag depends on: a tenant's on that of all and on its own.
+pub(crate) fn tag_keys(prefix: &str, tenant: Option<&str>, tag: &str) -> impl Iterator<Item = Key> {
+    let own = tenant.map(|tenant| tag_key(prefix, Some(tenant), tag));
+    [tag_key(prefix, None, tag)].into_iter().chain(own)
+}
+
 /// In the place of a database's label: no label is escaped to this.
 pub(crate) const VALUES: &str = "~";
 

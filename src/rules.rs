@@ -63,15 +63,10 @@ impl AlsoStale<'_> {
         self
     }
 
-    /// Everything with this tag, and, after a write through a tenant's connection, everything of the tenant
-    /// with it.
+    /// Everything with this tag; after a write through a tenant's connection, everything of the tenant.
     pub fn tag(&mut self, tag: impl fmt::Display) -> &mut Self {
-        let tag = tag.to_string();
-        self.invalidation.add(tag_key(self.prefix, None, &tag));
-        if let Some(tenant) = self.tenant {
-            self.invalidation
-                .add(tag_key(self.prefix, Some(tenant), &tag));
-        }
+        let tag = tag_key(self.prefix, self.tenant, &tag.to_string());
+        self.invalidation.add(tag);
         self
     }
 }

@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::config::{Consistency, EntityPolicy};
 use crate::error::CacheError;
 use crate::fill::{Few, Found, Payload, Request, Shape, within};
-use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, value_key};
+use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, tag_keys, value_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
 use crate::tier::Id;
@@ -72,8 +72,8 @@ impl Namespace {
         }
     }
 
-    /// The same namespace of one tenant: its keys, its tags, its generation. What is invalidated in the one is
-    /// not in the other.
+    /// The same namespace of one tenant: keys, tags and a generation of its own. What is invalidated of one tenant
+    /// is not of another; what is invalidated without naming one is of all.
     pub fn scoped(&self, tenant: &str) -> Self {
         let codec = self.codec;
         Self {
@@ -303,7 +303,7 @@ impl Namespace {
         consistency: Consistency,
     ) -> Few<Found<P>> {
         let policy = EntityPolicy::default();
-        let plan = Plan::new(vec![self.generation.clone()], Vec::new());
+        let plan = Plan::new(self.generations().collect(), Vec::new());
         let shape = self.shape(&plan, &policy, consistency);
         self.cache.find(&shape, requests).await
     }
@@ -348,8 +348,9 @@ impl Namespace {
             mut present,
             absent,
         } = policy.resolve(spaces)?;
-        present.extend(policy.tag_names().map(|tag| self.tag(tag)));
-        present.push(self.generation.clone());
+        let tags = |tag| tag_keys(prefix, self.tenant.as_deref(), tag);
+        present.extend(policy.tag_names().flat_map(tags));
+        present.extend(self.generations());
         Ok(Plan::new(present, absent))
     }
 
@@ -360,6 +361,13 @@ impl Namespace {
 
     pub(crate) fn key(&self, key: &str) -> Key {
         value_key(&self.generation, key)
+    }
+
+    /// What every value depends on: a tenant's on the generation of all and on its own.
+    fn generations(&self) -> impl Iterator<Item = Key> {
+        let all = || namespace_key(&self.cache.settings().prefix, None, &self.name);
+        let all = self.tenant.is_some().then(all);
+        [self.generation.clone()].into_iter().chain(all)
     }
 
     fn tag(&self, tag: &str) -> Key {

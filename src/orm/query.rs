@@ -21,7 +21,7 @@ use super::site::{Site, registry};
 use crate::codec::{self, CodecError, Reader, put_varint};
 use crate::config::EntityPolicy;
 use crate::fill::{Payload, Request, Shape, within};
-use crate::key::{Dependencies, Generation, Key, Pk, tag_key};
+use crate::key::{Dependencies, Generation, Key, Pk, tag_keys};
 use crate::observe::Event;
 use crate::store::Fingerprint;
 use crate::tier::Id;
@@ -299,7 +299,7 @@ impl<E: CachedEntity> CachedSelect<E> {
         dependencies.extend(
             self.tags
                 .iter()
-                .map(|tag| tag_key(&site.cache.settings().prefix, site.space.tenant(), tag)),
+                .flat_map(|tag| tag_keys(&site.cache.settings().prefix, site.space.tenant(), tag)),
         );
         dependencies.sort();
         dependencies.dedup();

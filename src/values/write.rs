@@ -159,7 +159,8 @@ impl Namespace {
         self.cache.drop_now(invalidation).await
     }
 
-    /// Makes everything in the namespace stale, in one round trip, however much it is.
+    /// Makes everything in the namespace stale, in one round trip, however much it is: of this tenant, if it is
+    /// [one's](Self::scoped), else of all.
     ///
     /// # Errors
     /// If the store could not be told; it will be, and this process reads nothing of it until it is.
@@ -169,8 +170,8 @@ impl Namespace {
         self.cache.drop_now(invalidation).await
     }
 
-    /// Makes everything stale that has one of these tags, of this tenant if it is [one's](Self::scoped): in every
-    /// namespace.
+    /// Makes everything stale that has one of these tags, in every namespace: of this tenant, if it is
+    /// [one's](Self::scoped), else of all.
     ///
     /// # Errors
     /// As those of [`invalidate`](Self::invalidate).
@@ -325,7 +326,7 @@ impl Namespace {
         let mut fenced = false;
         let ops = payloads.iter().map(|(key, payload)| {
             let request = self.request((*key).clone());
-            let (seal, payload) = (Token::random(), Some(&**payload));
+            let (seal, payload) = (Token::random(), (true, &**payload));
             let took = Duration::ZERO;
             let sealed = (self.cache).sealed(&shape, &request, &noted, seal, payload, took);
             match sealed {

@@ -205,10 +205,11 @@ async fn a_namespace_a_tag_and_a_tenant_are_apart(world: World) {
     let one = world.cache.namespace("one");
     let two = world.cache.namespace("two");
     let tenant = one.scoped("acme");
+    let other = one.scoped("other");
     let red = policy().tags(["red", "all"]);
     let blue = policy().tags(["blue", "all"]);
     let fill = async || {
-        for namespace in [&one, &two, &tenant] {
+        for namespace in [&one, &two, &tenant, &other] {
             namespace.set("red", &1, &red).await.unwrap();
             namespace.set("blue", &2, &blue).await.unwrap();
             namespace.set("plain", &3, &policy()).await.unwrap();
@@ -220,20 +221,28 @@ async fn a_namespace_a_tag_and_a_tenant_are_apart(world: World) {
     };
     fill().await;
     assert_eq!(left(&one).await, [1, 2, 3]);
-    world.cache.invalidate_tags(["red"]).await.unwrap();
-    assert_eq!(left(&one).await, [2, 3]);
-    assert_eq!(left(&two).await, [2, 3]);
-    assert_eq!(left(&tenant).await, [1, 2, 3], "its tags are its own");
-    tenant.invalidate_tags(["all"]).await.unwrap();
+    tenant.invalidate_tags(["red"]).await.unwrap();
+    assert_eq!(left(&tenant).await, [2, 3]);
+    for namespace in [&one, &two, &other] {
+        assert_eq!(left(namespace).await, [1, 2, 3]);
+    }
+    world.cache.invalidate_tags(["blue"]).await.unwrap();
     assert_eq!(left(&tenant).await, [3]);
-    assert_eq!(left(&one).await, [2, 3]);
+    for namespace in [&one, &two, &other] {
+        assert_eq!(left(namespace).await, [1, 3], "of all tenants");
+    }
     fill().await;
-    one.invalidate().await.unwrap();
-    assert_eq!(left(&one).await, [0; 0]);
-    assert_eq!(left(&two).await, [1, 2, 3]);
-    assert_eq!(left(&tenant).await, [1, 2, 3]);
     tenant.invalidate().await.unwrap();
     assert_eq!(left(&tenant).await, [0; 0]);
+    for namespace in [&one, &two, &other] {
+        assert_eq!(left(namespace).await, [1, 2, 3]);
+    }
+    fill().await;
+    one.invalidate().await.unwrap();
+    for namespace in [&one, &tenant, &other] {
+        assert_eq!(left(namespace).await, [0; 0], "of all tenants");
+    }
+    assert_eq!(left(&two).await, [1, 2, 3]);
     // Whoever asks for a value of more than it was stored for does not get it.
     assert_eq!(load(&two, "plain", &red, 4).await, 4);
     assert_eq!(load(&two, "plain", &policy(), 5).await, 4);
