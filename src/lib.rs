@@ -88,6 +88,8 @@ mod key;
 mod observe;
 mod orm;
 mod rules;
+#[cfg(feature = "session")]
+mod session;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -109,6 +111,8 @@ pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
 pub use rules::{AlsoStale, Change};
 pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
+#[cfg(feature = "session")]
+pub use session::CacheSessions;
 pub use values::{Cacheable, Codec, Loaded, Namespace, Policy};
 
 /// What the derive's code calls. Not for use by hand.

@@ -53,12 +53,47 @@ impl Namespace {
             (self.key(key.as_ref()), value)
         });
         let values: Vec<_> = values.collect();
-        let put = Put {
-            over: Over::Anything,
-            ttl: None,
-        };
-        self.put(&values, policy, put).await?;
+        self.put(&values, policy, Put::over_all()).await?;
         Ok(())
+    }
+
+    /// As [`set`](Self::set), and answers whether it is stored: a value that is too large is not, nor one of what
+    /// is being written.
+    #[cfg(feature = "session")]
+    pub(crate) async fn store<T: Cacheable>(
+        &self,
+        key: &str,
+        value: &T,
+        policy: &Policy,
+    ) -> Result<bool, CacheError> {
+        let value = Valued::<T>::of(Some(value.clone()), self.codec);
+        let values = [(self.key(key), value)];
+        let outcome = self.put(&values, policy, Put::over_all()).await?;
+        Ok(outcome == Outcome::Stored)
+    }
+
+    /// What is under `key`, as fresh as can be.
+    ///
+    /// # Errors
+    /// If that cannot be known.
+    #[cfg(feature = "session")]
+    pub(crate) async fn look_up<T: Cacheable>(&self, key: &str) -> Result<Option<T>, CacheError> {
+        let (name, key) = (key, self.key(key));
+        // What is there may come between the two questions, or go; not twice.
+        for _ in 0..2 {
+            if let Some(found) = self.find_one::<Valued<T>>(&key).await {
+                return Ok(found.value.into_value());
+            }
+            if self.cache.bypasses([&key, &self.generation]) {
+                let reason = "the cache has yet to be told what became of it".to_owned();
+                let key = name.to_owned();
+                return Err(CacheError::Value { key, reason });
+            }
+            if self.raw(&key).await?.is_none() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Stores a value if there is none, and answers whether it did. While a write is under way of what it
@@ -394,6 +429,13 @@ struct Put {
 }
 
 impl Put {
+    fn over_all() -> Self {
+        Self {
+            over: Over::Anything,
+            ttl: None,
+        }
+    }
+
     fn over(there: Option<&Raw>) -> Self {
         let over = there.map_or(Over::Nothing, |there| Over::Seal(there.seal));
         Self { over, ttl: None }

@@ -20,6 +20,7 @@ mod reads;
 mod review;
 mod rules;
 mod servers;
+mod session;
 mod stress;
 mod support;
 mod text_keys;
