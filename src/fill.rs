@@ -23,7 +23,7 @@ use crate::config::EntityPolicy;
 use crate::envelope::{Aging, Cover, Noted, listed, place_id, seal};
 use crate::error::CacheError;
 use crate::flight::{Landed, Lease};
-use crate::key::{Dependencies, Key, is_row};
+use crate::key::{Dependencies, Key, is_entry};
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Seen, Token};
 use crate::tier::{self, Held, Id, Watch};
@@ -706,7 +706,7 @@ pub(crate) fn note_ops(keys: &[Key], policy: &EntityPolicy) -> Vec<Op> {
     let generation = |key: &Key| Op::Generation {
         key: key.clone(),
         fresh: Token::random(),
-        ttl: is_row(key).then_some(ttl),
+        ttl: is_entry(key).then_some(ttl),
     };
     keys.iter().map(generation).collect()
 }

@@ -584,9 +584,9 @@ fn at(tenant: Option<&str>) -> String {
     tenant.map_or(String::new(), |tenant| format!("@{}", escape(tenant)))
 }
 
-/// Whether it is the key of a row, and no generation's own.
-pub(crate) fn is_row(key: &Key) -> bool {
-    key.as_str().split(':').nth(3) == Some("pk")
+/// Whether it is the key of a row or a value, and no generation's own.
+pub(crate) fn is_entry(key: &Key) -> bool {
+    matches!(key.as_str().split(':').nth(3), Some("pk" | "v"))
 }
 
 /// The entity (or tag) that a key belongs to, escaped as it is in the key.

@@ -82,6 +82,8 @@ mod error;
 mod fill;
 mod flight;
 mod gather;
+#[cfg(feature = "http")]
+mod http;
 mod invalidation;
 mod journal;
 mod key;
@@ -100,6 +102,8 @@ pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
 pub use error::CacheError;
+#[cfg(feature = "http")]
+pub use http::{CachedBody, CachedService, ResponseCache};
 pub use key::{ColumnKind, Key};
 pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
 pub use orm::connection::CachedConnection;

@@ -350,6 +350,7 @@ impl Namespace {
         } = policy.resolve(spaces)?;
         let tags = |tag| tag_keys(prefix, self.tenant.as_deref(), tag);
         present.extend(policy.tag_names().flat_map(tags));
+        present.extend(policy.key_names().map(|key| self.key(key)));
         present.extend(self.generations());
         Ok(Plan::new(present, absent))
     }

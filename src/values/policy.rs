@@ -50,6 +50,7 @@ pub struct Policy {
     tags: Vec<String>,
     database: Arc<str>,
     sources: Vec<Source>,
+    keys: Vec<String>,
 }
 
 /// What a value was computed from.
@@ -77,6 +78,7 @@ impl Default for Policy {
             tags: Vec::new(),
             database: "main".into(),
             sources: Vec::new(),
+            keys: Vec::new(),
         }
     }
 }
@@ -176,6 +178,12 @@ impl Policy {
         self.source::<E>(Some(values(key.into())))
     }
 
+    /// Goes stale with the value under this key of the same namespace, whether there is one or not.
+    pub fn depends_on_key(mut self, key: &str) -> Self {
+        self.keys.push(key.to_owned());
+        self
+    }
+
     fn source<E: CachedEntity>(mut self, row: Option<Pk>) -> Self {
         self.sources.push(Source {
             database: Arc::clone(&self.database),
@@ -191,6 +199,10 @@ impl Policy {
 
     pub(super) fn tag_names(&self) -> impl Iterator<Item = &str> {
         self.tags.iter().map(String::as_str)
+    }
+
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
     }
 
     /// The keys of what it depends on, beside its tags. `spaces` knows the databases by their labels.

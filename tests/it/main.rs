@@ -12,6 +12,7 @@ mod gather;
 mod history;
 mod hooks;
 mod hostile;
+mod http;
 mod kit;
 mod outages;
 mod places;

@@ -1,0 +1,414 @@
+//! The service: which requests are answered from the cache, and what is kept of the others.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts as RequestParts;
+use http::response::Parts as ResponseParts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+use sha2::{Digest, Sha256};
+use tower_service::Service;
+
+use super::ResponseCache;
+use super::body::{CachedBody, Read, read};
+use super::headers::{Directives, asks_for_a_part, cookie, lifetime, may_be_stored, target, vary};
+use super::page::{Page, Stored};
+use crate::values::{Loaded, Namespace, Policy};
+
+/// For how long it is remembered that a page cannot be kept.
+const PASS: Duration = Duration::from_secs(5);
+
+/// A service whose responses a [`ResponseCache`] keeps.
+#[derive(Clone, Debug)]
+pub struct CachedService<S> {
+    inner: S,
+    settings: Arc<ResponseCache>,
+}
+
+impl<S> CachedService<S> {
+    pub(super) fn new(inner: S, settings: Arc<ResponseCache>) -> Self {
+        Self { inner, settings }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for CachedService<S>
+where
+    S: Service<Request<A>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    A: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    type Response = Response<CachedBody<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        // The one that is ready is used, and another put in its place.
+        let other = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, other);
+        let settings = Arc::clone(&self.settings);
+        Box::pin(async move { settings.answer(inner, request).await })
+    }
+}
+
+/// What becomes of a request.
+enum Plan {
+    Cached,
+    /// It is only to be answered from the cache.
+    OnlyCached,
+    /// It may change the page.
+    Changes,
+    Bypass,
+}
+
+/// A request's place in the cache.
+struct Place {
+    pages: Namespace,
+    /// The address.
+    target: String,
+    /// The address, and the values of what the layer varies on.
+    key: String,
+    policy: Policy,
+}
+
+/// The handler's answer, and what is to be stored of it.
+struct Answer<B: Body> {
+    response: Response<CachedBody<B>>,
+    page: Loaded<Page>,
+}
+
+impl ResponseCache {
+    async fn answer<S, A, B>(
+        &self,
+        inner: S,
+        request: Request<A>,
+    ) -> Result<Response<CachedBody<B>>, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>> + Send,
+        S::Future: Send,
+        S::Error: Send,
+        A: Send,
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Send,
+    {
+        let (parts, body) = request.into_parts();
+        match self.plan(&parts) {
+            Plan::Bypass => self.pass(inner, Request::from_parts(parts, body)).await,
+            Plan::Changes => {
+                let place = self.place(&parts);
+                let response = self.pass(inner, Request::from_parts(parts, body)).await?;
+                let status = response.status();
+                if status.is_success() || status.is_redirection() {
+                    // A failure is told of, and made up for from the journal.
+                    let _ = place.pages.remove(&place.target).await;
+                }
+                Ok(response)
+            }
+            Plan::OnlyCached => {
+                let hit = self.find(&self.place(&parts), &parts).await;
+                Ok(hit.unwrap_or_else(|| {
+                    let mut response = Response::new(CachedBody::default());
+                    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+                    self.tell(response, "miss")
+                }))
+            }
+            Plan::Cached if parts.method == Method::HEAD => {
+                match self.find(&self.place(&parts), &parts).await {
+                    Some(hit) => Ok(hit),
+                    None => self.pass(inner, Request::from_parts(parts, body)).await,
+                }
+            }
+            Plan::Cached => self.fetch(inner, parts, body).await,
+        }
+    }
+
+    fn plan(&self, request: &RequestParts) -> Plan {
+        let directives = Directives::of(&request.headers);
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let authorized = request.headers.contains_key(header::AUTHORIZATION);
+        let varies = self.headers.iter().any(|name| name == "authorization");
+        if !request.method.is_safe() {
+            return Plan::Changes;
+        }
+        if !reads || self.when.as_ref().is_some_and(|when| !when(request)) {
+            return Plan::Bypass;
+        }
+        if directives.no_store || asks_for_a_part(request) || (authorized && !varies) {
+            return Plan::Bypass;
+        }
+        match directives.only_if_cached {
+            true => Plan::OnlyCached,
+            false => Plan::Cached,
+        }
+    }
+
+    fn place(&self, request: &RequestParts) -> Place {
+        let tenant = self.scope.as_ref().and_then(|scope| scope(request));
+        let pages = self.namespace();
+        let target = short(target(request));
+        let mut key = target.clone();
+        for name in &self.headers {
+            add_values(&mut key, name, &request.headers);
+        }
+        for name in &self.cookies {
+            let value = cookie(&request.headers, name);
+            add(
+                &mut key,
+                &format!("cookie {name}"),
+                value.map(str::as_bytes),
+            );
+        }
+        let policy = self.policy_of(request);
+        Place {
+            pages: tenant.map_or_else(|| pages.clone(), |tenant| pages.scoped(&tenant)),
+            policy: match key == target {
+                true => policy,
+                // So that a change of the page is one of all its variants.
+                false => policy.depends_on_key(&target),
+            },
+            target,
+            key,
+        }
+    }
+
+    /// The response to what is kept, without the handler.
+    async fn find<B: Body>(
+        &self,
+        place: &Place,
+        request: &RequestParts,
+    ) -> Option<Response<CachedBody<B>>> {
+        let mut page = place.pages.get::<Page>(&place.key).await;
+        if let Some(Page::Varies(names)) = page {
+            let key = variant(&place.key, &names, &request.headers);
+            page = place.pages.get(&key).await;
+        }
+        match page {
+            Some(Page::Stored(stored)) => Some(self.tell(stored.answer(request), "hit")),
+            Some(Page::Varies(_) | Page::Pass) | None => None,
+        }
+    }
+
+    /// The response to what is kept, or else the handler's.
+    async fn fetch<S, A, B>(
+        &self,
+        inner: S,
+        parts: RequestParts,
+        body: A,
+    ) -> Result<Response<CachedBody<B>>, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>> + Send,
+        S::Future: Send,
+        S::Error: Send,
+        A: Send,
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Send,
+    {
+        let Place {
+            pages,
+            mut key,
+            target,
+            mut policy,
+        } = self.place(&parts);
+        let mut handler = Some((inner, body));
+        let mut known: Vec<String> = Vec::new();
+        // The page, and the variant that it may be: of others there are none.
+        for _ in 0..2 {
+            let mut answered = None;
+            let load = async {
+                let Some((inner, body)) = handler.take() else {
+                    return Ok(Loaded::new(Page::Pass).ttl(Duration::ZERO));
+                };
+                let answer = self.run(inner, &parts, body, &known).await?;
+                answered = Some(answer.response);
+                Ok(answer.page)
+            };
+            let page = pages.get_or_load(&key, &policy, load).await?;
+            if let Some(response) = answered {
+                return Ok(self.tell(response, "miss"));
+            }
+            match page {
+                Page::Stored(stored) => return Ok(self.tell(stored.answer(&parts), "hit")),
+                Page::Pass => break,
+                Page::Varies(names) => {
+                    policy = policy.depends_on_key(&target).depends_on_key(&key);
+                    key = variant(&key, &names, &parts.headers);
+                    known = names;
+                }
+            }
+        }
+        match handler {
+            Some((inner, body)) => self.pass(inner, Request::from_parts(parts, body)).await,
+            None => unreachable!("whoever ran the handler has its answer"),
+        }
+    }
+
+    /// Runs the handler, and reads its answer if that may be kept.
+    async fn run<S, A, B>(
+        &self,
+        mut inner: S,
+        request: &RequestParts,
+        body: A,
+        known: &[String],
+    ) -> Result<Answer<B>, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>>,
+        B: Body,
+    {
+        let mut asked = request.clone();
+        // Its answer is for all.
+        for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+            asked.headers.remove(name);
+        }
+        let response = inner.call(Request::from_parts(asked, body)).await?;
+        let (parts, body) = response.into_parts();
+        let pass = |body| Answer {
+            response: Response::from_parts(parts.clone(), body),
+            page: Loaded::new(Page::Pass).ttl(PASS),
+        };
+        let Some(varies) = self.may_keep(request, &parts) else {
+            return Ok(pass(CachedBody::given(body)));
+        };
+        let body = match read(body, self.max_body).await {
+            Read::Whole(body) => body,
+            Read::Other(body) => return Ok(pass(body)),
+        };
+        let stored = Stored::of(&parts, body, &self.dress());
+        let others = |name: &&String| !self.headers.contains(name);
+        let names: Vec<String> = varies.iter().filter(others).cloned().collect();
+        let page = if names.iter().any(|name| !known.contains(name)) {
+            // Only now it is known which page this is.
+            Loaded::new(Page::Varies(names))
+        } else {
+            self.kept(&parts, stored.clone())
+        };
+        let mut response = stored.answer(request);
+        // As old as the handler says, and no more.
+        if !parts.headers.contains_key(header::AGE) {
+            response.headers_mut().remove(header::AGE);
+        }
+        Ok(Answer { response, page })
+    }
+
+    /// What is stored of a response that others may have.
+    fn kept(&self, response: &ResponseParts, stored: Stored) -> Loaded<Page> {
+        let lifetime = lifetime(response, &Directives::of(&response.headers));
+        let told = matches!(
+            response.status,
+            StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT
+        );
+        match lifetime {
+            // For those who wait, and nobody else.
+            _ if response.status.is_server_error() && !may_be_stored(response.status) => {
+                Loaded::new(Page::Stored(stored)).ttl(Duration::ZERO)
+            }
+            Some(Duration::ZERO) => Loaded::new(Page::Pass).ttl(PASS),
+            Some(ttl) if told || may_be_stored(response.status) => {
+                Loaded::new(Page::Stored(stored)).ttl(ttl)
+            }
+            None if may_be_stored(response.status) => Loaded::new(Page::Stored(stored)),
+            _ => Loaded::new(Page::Pass).ttl(PASS),
+        }
+    }
+
+    /// Whether a response may be given to others, and on what it varies.
+    fn may_keep(&self, request: &RequestParts, response: &ResponseParts) -> Option<Vec<String>> {
+        let headers = &response.headers;
+        let directives = Directives::of(headers);
+        let forbidden = directives.no_store || directives.private || directives.no_cache;
+        let cookie = headers.contains_key(header::SET_COOKIE) && !self.set_cookie;
+        let part = response.status == StatusCode::PARTIAL_CONTENT;
+        let informs = response.status.is_informational();
+        let wanted = |when: &super::StoreWhen| when(request, response);
+        if forbidden || cookie || part || informs || !self.store_when.as_ref().is_none_or(wanted) {
+            return None;
+        }
+        vary(headers)
+    }
+
+    /// The handler's answer, untouched.
+    async fn pass<S, A, B>(
+        &self,
+        mut inner: S,
+        request: Request<A>,
+    ) -> Result<Response<CachedBody<B>>, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>>,
+        B: Body,
+    {
+        let response = inner.call(request).await?.map(CachedBody::given);
+        Ok(self.tell(response, "bypass"))
+    }
+
+    fn tell<B: Body>(
+        &self,
+        mut response: Response<CachedBody<B>>,
+        what: &'static str,
+    ) -> Response<CachedBody<B>> {
+        if self.tell {
+            let what = HeaderValue::from_static(what);
+            response.headers_mut().insert("x-cache", what);
+        }
+        response
+    }
+}
+
+/// The key of the page for these headers' values.
+fn variant(key: &str, names: &[String], headers: &HeaderMap) -> String {
+    let mut key = key.to_owned();
+    for name in names {
+        add_values(&mut key, name, headers);
+    }
+    key
+}
+
+fn add_values(key: &mut String, name: &str, headers: &HeaderMap) {
+    let mut any = false;
+    for value in headers.get_all(name) {
+        add(key, name, Some(value.as_bytes()));
+        any = true;
+    }
+    if !any {
+        add(key, name, None);
+    }
+}
+
+/// Adds the value of a header, or that there is none. A blank is in no target. It may be a secret, and keys are
+/// in logs: what is added is its SHA-256.
+fn add(key: &mut String, name: &str, value: Option<&[u8]>) {
+    let written = match value {
+        None => write!(key, " {name}"),
+        Some(value) => write!(key, " {name}={}", digest(value)),
+    };
+    // Writing to a String does not fail.
+    let _ = written;
+}
+
+/// A longer target is a key by its digest.
+const LONGEST_TARGET: usize = 1_024;
+
+fn short(target: String) -> String {
+    match target.len() > LONGEST_TARGET {
+        true => digest(target.as_bytes()),
+        false => target,
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
