@@ -34,7 +34,6 @@ use crate::values::{Namespace, Policy};
 /// #     pub struct Model { #[sea_orm(primary_key)] pub id: i64, pub population: i64 }
 /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 /// #     pub enum Relation {}
-/// #     impl ActiveModelBehavior for ActiveModel {}
 /// # }
 /// use std::time::Duration;
 /// use axum::{Router, routing::get};

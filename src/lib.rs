@@ -140,3 +140,7 @@ pub mod __private {
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "http", feature = "session"))]
+#[doc = include_str!("../docs/FROM_DJANGO.md")]
+struct FromDjango;

@@ -101,7 +101,6 @@ impl Cache {
     /// #     pub struct Model { #[sea_orm(primary_key)] pub id: i64, pub price: i64 }
     /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     /// #     pub enum Relation {}
-    /// #     impl ActiveModelBehavior for ActiveModel {}
     /// # }
     /// # let cache = sea_orm_cache::Cache::in_memory();
     /// let products = cache.namespace("product");

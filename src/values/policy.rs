@@ -32,7 +32,6 @@ pub enum Codec {
 /// #     pub struct Model { #[sea_orm(primary_key)] pub id: i64, pub population: i64 }
 /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 /// #     pub enum Relation {}
-/// #     impl ActiveModelBehavior for ActiveModel {}
 /// # }
 /// use std::time::Duration;
 /// use sea_orm_cache::Policy;
