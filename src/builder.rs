@@ -69,7 +69,7 @@ pub struct CacheBuilder {
     lazy: bool,
     command_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     #[cfg(feature = "tls")]
     tls: TlsOptions,
 }
@@ -282,9 +282,9 @@ impl CacheBuilder {
         self
     }
 
-    /// Watches events. A closure `Fn(&Event)` will do.
+    /// Watches events, beside those that do already. A closure `Fn(&Event)` will do.
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.observers.push(Arc::new(observer));
         self
     }
 
@@ -337,7 +337,7 @@ impl CacheBuilder {
             fence_ttl: self.settings.fence_ttl.min(LONGEST),
             ..self.settings
         };
-        Ok(Cache::new(store, settings, Witness::new(self.observer)))
+        Ok(Cache::new(store, settings, Witness::new(self.observers)))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, CacheError> {

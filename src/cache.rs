@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::FutureExt;
 use sea_orm::{DbBackend, DbErr};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::builder::{CacheBuilder, Settings};
@@ -53,6 +54,23 @@ struct Shared {
     rules: Rules,
     /// By their labels.
     databases: RwLock<HashMap<String, DbBackend>>,
+}
+
+/// A load that is under way, until it is dropped.
+pub(crate) struct Loading {
+    cache: Cache,
+    entity: String,
+    began: Instant,
+    /// Given back when the load is over.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let (entity, took) = (&*self.entity, self.began.elapsed());
+        self.cache.emit(&Event::Loaded { entity, took });
+        drop(self.place.take());
+    }
 }
 
 /// What a writer has planted.
@@ -189,13 +207,29 @@ impl Cache {
     ///
     /// # Errors
     /// If the entity's loads take all its places for too long.
-    pub(crate) async fn begin_load(&self, entity: &str) -> Result<impl Drop + use<>, CacheError> {
-        let place = self.0.bulkhead.enter(entity).await;
-        self.emit(&match place {
-            Ok(_) => Event::Load { entity },
-            Err(_) => Event::Overloaded { entity },
-        });
-        place
+    pub(crate) async fn begin_load(&self, entity: &str) -> Result<Loading, CacheError> {
+        match self.0.bulkhead.enter(entity).await {
+            Ok(place) => {
+                let mut loading = self.loading(entity);
+                loading.place = Some(place);
+                Ok(loading)
+            }
+            Err(error) => {
+                self.emit(&Event::Overloaded { entity });
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a load that takes no place among the others.
+    pub(crate) fn loading(&self, entity: &str) -> Loading {
+        self.emit(&Event::Load { entity });
+        Loading {
+            cache: self.clone(),
+            entity: entity.to_owned(),
+            began: Instant::now(),
+            place: None,
+        }
     }
 
     /// Asks the store to look at the root generation again.
@@ -438,8 +472,13 @@ impl Shared {
         let asked = batch.len();
         self.witness.round_trip();
         let (sent, abandoned) = (self.breaker.sent(), Abandoned(Some(&self.breaker)));
+        let began = self.witness.is_observed().then(Instant::now);
         let answer = self.store.run(batch).await;
         abandoned.answered();
+        if let Some(began) = began {
+            let took = began.elapsed();
+            self.witness.emit(&Event::RoundTrip { took });
+        }
         let answer = match answer {
             Ok(replies) if replies.items.len() != asked => Err(StoreError::Protocol(format!(
                 "{} replies to {asked} ops",

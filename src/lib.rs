@@ -105,6 +105,8 @@ pub use error::CacheError;
 #[cfg(feature = "http")]
 pub use http::{CachedBody, CachedService, ResponseCache};
 pub use key::{ColumnKind, Key};
+#[cfg(feature = "metrics")]
+pub use observe::CacheMetrics;
 pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
 pub use orm::connection::CachedConnection;
 pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};

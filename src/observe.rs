@@ -5,13 +5,18 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use crate::key::Key;
 use crate::store::StoreError;
 
 mod hits;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 use hits::Hits;
+#[cfg(feature = "metrics")]
+pub use metrics::CacheMetrics;
 
 /// Something worth knowing. Everything that happens is one of these; counters, logs and observers
 /// all see the same.
@@ -35,6 +40,18 @@ pub enum Event<'a> {
     Load {
         /// The entity.
         entity: &'a str,
+    },
+    /// A query on behalf of missed keys was answered, failed, or was given up.
+    Loaded {
+        /// The entity.
+        entity: &'a str,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A request to the store was answered, or failed.
+    RoundTrip {
+        /// How long it took.
+        took: Duration,
     },
     /// A read failed because too many loads of its entity were under way for too long.
     Overloaded {
@@ -155,6 +172,10 @@ pub struct EntityStats {
     pub misses: u64,
     /// Queries sent to the database because of misses; one query may load many keys.
     pub loads: u64,
+    /// How long all of them took together.
+    pub load_time: Duration,
+    /// How long the longest took.
+    pub slowest_load: Duration,
     /// Reads that failed because too many loads were under way for too long.
     pub overloaded: u64,
     /// Loaded values that were stored.
@@ -228,6 +249,9 @@ struct Counters {
     absent_hits: AtomicU64,
     misses: AtomicU64,
     loads: AtomicU64,
+    /// In nanoseconds.
+    load_time: AtomicU64,
+    slowest_load: AtomicU64,
     overloaded: AtomicU64,
     fills: AtomicU64,
     superseded: AtomicU64,
@@ -247,6 +271,8 @@ impl Counters {
             absent_hits: get(&self.absent_hits),
             misses: get(&self.misses),
             loads: get(&self.loads),
+            load_time: Duration::from_nanos(get(&self.load_time)),
+            slowest_load: Duration::from_nanos(get(&self.slowest_load)),
             overloaded: get(&self.overloaded),
             fills: get(&self.fills),
             superseded: get(&self.superseded),
@@ -276,6 +302,11 @@ impl Counters {
                 add(&self.misses, misses);
             }
             Event::Load { .. } => add(&self.loads, 1),
+            Event::Loaded { took, .. } => {
+                let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                add(&self.load_time, nanos);
+                self.slowest_load.fetch_max(nanos, Ordering::Relaxed);
+            }
             Event::Overloaded { .. } => add(&self.overloaded, 1),
             Event::Fill {
                 stored, superseded, ..
@@ -289,6 +320,7 @@ impl Counters {
             Event::Invalidated { keys, .. } => add(&self.invalidations, keys),
             Event::StoreFailed { .. } | Event::Corrupt { .. } => add(&self.errors, 1),
             Event::NotCached { .. }
+            | Event::RoundTrip { .. }
             | Event::RefreshFailed { .. }
             | Event::BreakerOpened
             | Event::BreakerClosed
@@ -303,6 +335,7 @@ impl<'a> Event<'a> {
         match *self {
             Event::Lookup { entity, .. }
             | Event::Load { entity }
+            | Event::Loaded { entity, .. }
             | Event::Overloaded { entity }
             | Event::Fill { entity, .. }
             | Event::Coalesced { entity, .. }
@@ -313,7 +346,8 @@ impl<'a> Event<'a> {
             | Event::Corrupt { entity, .. }
             | Event::NotCached { entity, .. } => Some(entity),
             Event::StoreFailed { entity, .. } => entity,
-            Event::BreakerOpened
+            Event::RoundTrip { .. }
+            | Event::BreakerOpened
             | Event::BreakerClosed
             | Event::Undelivered { .. }
             | Event::Delivered { .. } => None,
@@ -357,21 +391,21 @@ pub(crate) struct Witness {
     entities: RwLock<HashMap<String, Counters>>,
     l1: Hits,
     round_trips: AtomicU64,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
 }
 
 impl fmt::Debug for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Witness")
-            .field("observer", &self.observer.is_some())
+            .field("observers", &self.observers.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Witness {
-    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         Self {
-            observer,
+            observers,
             ..Self::default()
         }
     }
@@ -382,7 +416,7 @@ impl Witness {
             self.count(entity, event);
         }
         event.trace();
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             let observed = catch_unwind(AssertUnwindSafe(|| observer.event(event)));
             if observed.is_err() {
                 tracing::error!("the cache's observer panicked");
@@ -393,7 +427,7 @@ impl Witness {
     /// The in-process tier has answered for one row.
     #[inline]
     pub(crate) fn l1_hit(&self, entity: u32, name: &str, present: bool) {
-        if self.observer.is_some() || !self.l1.count(entity, name, present) {
+        if self.is_observed() || !self.l1.count(entity, name, present) {
             self.emit(&Event::Lookup {
                 entity: name,
                 hits: 1,
@@ -402,6 +436,11 @@ impl Witness {
                 misses: 0,
             });
         }
+    }
+
+    /// Whether anybody is told of events.
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.observers.is_empty()
     }
 
     /// Counts a request to the store.

@@ -279,7 +279,7 @@ impl Namespace {
         let once = |_| {
             let load = load.lock().unwrap_or_else(PoisonError::into_inner).take();
             async move {
-                self.cache.emit(&Event::Load { entity: &self.name });
+                let _loading = self.cache.loading(&self.name);
                 match load {
                     Some(load) => Ok(vec![load.await?]),
                     None => Ok(Vec::new()),

@@ -431,7 +431,7 @@ pub(super) fn count_unkeyed(site: &Site, meta: &EntityMeta, keys: usize) {
         absent_hits: 0,
         misses: keys as u64,
     });
-    site.cache.emit(&Event::Load { entity: &meta.name });
+    let _loading = site.cache.loading(&meta.name);
 }
 
 /// This many keys go into one query: well under every database's limit of parameters.

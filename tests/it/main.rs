@@ -14,6 +14,7 @@ mod hooks;
 mod hostile;
 mod http;
 mod kit;
+mod metrics;
 mod outages;
 mod places;
 mod races;
