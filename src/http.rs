@@ -81,9 +81,9 @@ pub struct ResponseCache {
     cache: Cache,
     prefix: Option<String>,
     policy: Policy,
-    policy_for: Option<Arc<dyn Fn(&RequestParts) -> Policy + Send + Sync>>,
-    scope: Option<Arc<dyn Fn(&RequestParts) -> Option<String> + Send + Sync>>,
-    when: Option<Arc<dyn Fn(&RequestParts) -> bool + Send + Sync>>,
+    policy_for: Option<Of<Policy>>,
+    scope: Option<Of<Option<String>>>,
+    when: Option<Of<bool>>,
     store_when: Option<StoreWhen>,
     /// In lower case and in order.
     headers: Vec<String>,
@@ -93,6 +93,9 @@ pub struct ResponseCache {
     set_cookie: bool,
     tell: bool,
 }
+
+/// What is so of a request.
+type Of<T> = Arc<dyn Fn(&RequestParts) -> T + Send + Sync>;
 
 type StoreWhen = Arc<dyn Fn(&RequestParts, &ResponseParts) -> bool + Send + Sync>;
 

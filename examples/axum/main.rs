@@ -107,7 +107,7 @@ async fn run(file: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn routes(cache: &Cache, app: App) -> Router {
-    let minutes = |n| Policy::new().ttl(Duration::from_secs(60 * n));
+    let minutes = |n: u64| Policy::new().ttl(Duration::from_secs(60 * n));
     let list = ResponseCache::new(cache)
         .policy(minutes(15).depends_on::<city::Entity>())
         .key_prefix("list")
@@ -209,7 +209,7 @@ async fn ranking(State(app): State<App>) -> Result<Json<Vec<(String, i64)>>, Fai
 }
 
 async fn me(session: Session) -> Result<String, Failure> {
-    let visits: u64 = session.get("visits").await?.unwrap_or_default() + 1;
+    let visits = session.get::<u64>("visits").await?.unwrap_or_default() + 1;
     session.insert("visits", visits).await?;
     Ok(format!("{visits} visits\n"))
 }

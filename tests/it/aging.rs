@@ -25,7 +25,7 @@ on_all!(
     rows_and_selects_outlive_their_database,
 );
 
-mod aging {
+mod note {
     use sea_orm::entity::prelude::*;
     use sea_orm_cache::CachedEntity;
 
@@ -224,16 +224,16 @@ async fn a_slow_value_is_loaded_anew_before_its_end(world: World) {
 async fn rows_and_selects_outlive_their_database(world: World) {
     let create = "CREATE TABLE aging (id BIGINT PRIMARY KEY, name VARCHAR(20))";
     world.raw.execute_unprepared(create).await.unwrap();
-    let row = aging::Model {
+    let row = note::Model {
         id: 1,
         name: "one".to_owned(),
     };
     let insert = "INSERT INTO aging (id, name) VALUES (1, 'one')";
     world.raw.execute_unprepared(insert).await.unwrap();
-    let get = async || aging::Entity::cached_get(1, &world.db).await;
-    let all = async || aging::Entity::cached_all(&world.db).await;
-    let named = async || aging::Entity::cached_find_by_name("one", &world.db).await;
-    let select = async || aging::Entity::find().cached().all(&world.db).await;
+    let get = async || note::Entity::cached_get(1, &world.db).await;
+    let all = async || note::Entity::cached_all(&world.db).await;
+    let named = async || note::Entity::cached_find_by_name("one", &world.db).await;
+    let select = async || note::Entity::find().cached().all(&world.db).await;
     let warm = async || {
         get().await.unwrap();
         all().await.unwrap();
@@ -253,7 +253,7 @@ async fn rows_and_selects_outlive_their_database(world: World) {
     let back = "ALTER TABLE away RENAME TO aging";
     world.raw.execute_unprepared(back).await.unwrap();
     warm().await;
-    aging::Entity::invalidate(1, &world.db).await.unwrap();
+    note::Entity::invalidate(1, &world.db).await.unwrap();
     world.raw.execute_unprepared(away).await.unwrap();
     assert!(get().await.is_err());
     assert!(all().await.is_err());
