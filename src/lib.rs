@@ -59,7 +59,6 @@
 //!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
-//! - `config`: named caches from TOML and the environment.
 //! - `http`: a tower layer that caches responses.
 //! - `session`: a store for tower-sessions.
 //! - `metrics`: counters and histograms for the `metrics` crate.

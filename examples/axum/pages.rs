@@ -8,7 +8,7 @@ use sea_orm_cache::Stats;
 use crate::city;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222}\
-table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}\
+table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}\
 th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #888}\
 .bar{display:inline-block;height:.7rem;background:#2a7;vertical-align:middle}.sum{font-size:2rem;margin:.2rem 0}\
 .warn{color:#b00}nav a{margin-right:1rem}";
