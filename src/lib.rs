@@ -85,6 +85,7 @@ mod gather;
 mod invalidation;
 mod journal;
 mod key;
+mod memo;
 mod observe;
 mod orm;
 mod rules;
@@ -99,6 +100,7 @@ pub use cache::Cache;
 pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
 pub use error::CacheError;
 pub use key::{ColumnKind, Key};
+pub use memo::{MemoHome, MemoStats};
 pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
 pub use orm::connection::CachedConnection;
 pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};
@@ -108,7 +110,7 @@ pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
 pub use rules::{AlsoStale, Change};
-pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
+pub use sea_orm_cache_macros::{CachedEntity, cache_hooks, memoize};
 pub use values::{Cacheable, Codec, Loaded, Namespace, Policy};
 
 /// What the derive's code calls. Not for use by hand.
@@ -121,6 +123,13 @@ pub mod __private {
     pub use crate::codec::{ByValue, CodecError, Column, Field, Reader, RowCodec, start_row};
     // For benchmarks.
     pub use crate::codec::{put_row, row as take_row};
+    /// What the code of `#[memoize]` calls.
+    pub mod memo {
+        pub use crate::memo::{
+            Call, Fallible, FallibleOptional, Memo, Optional, Plain, clear, load, name, place,
+            stats,
+        };
+    }
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};
     pub use crate::orm::meta::{Registration, entity_meta};

@@ -13,6 +13,7 @@ mod history;
 mod hooks;
 mod hostile;
 mod kit;
+mod memoize;
 mod outages;
 mod places;
 mod races;
