@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use input::{Answer, Memoized, Options};
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{
     Attribute, Expr, ExprLit, ExprReference, FnArg, Ident, ItemFn, Lit, Pat, Token, Visibility,
     parse_quote,
@@ -90,6 +91,10 @@ fn wrap(memoized: &mut Memoized) {
     };
     let (key, place, policy) = (local("call"), local("place"), local("policy"));
     let store = store(memoized);
+    // Where what it answers cannot be remembered, the compiler shows it.
+    let at = Span::mixed_site().located_at(output.span());
+    let [load, remember, remember_async] =
+        ["load", "remember", "remember_async"].map(|name| Ident::new(name, at));
     memoized.function.block = match (&memoized.options.cache, memoized.function.sig.asyncness) {
         (Some(cache), _) => {
             let (home, name) = (reference(cache), name(memoized));
@@ -98,16 +103,16 @@ fn wrap(memoized: &mut Memoized) {
                 let #place = #runtime::place(#home, #name);
                 let #key = #call;
                 let #policy = #settings;
-                #runtime::load::<#answer>(#place, #key, #policy, #work).await
+                #runtime::#load::<#answer>(#place, #key, #policy, #work).await
             })
         }
         (None, Some(_)) => parse_quote!({
             let #key = #call;
-            #store.remember_async::<#answer>(#key, #work).await
+            #store.#remember_async::<#answer>(#key, #work).await
         }),
         (None, None) => parse_quote!({
             let #key = #call;
-            #store.remember::<#answer>(#key, #work)
+            #store.#remember::<#answer>(#key, #work)
         }),
     };
 }
@@ -152,8 +157,11 @@ fn call(memoized: &Memoized, arguments: &[Ident]) -> TokenStream {
         }
         None => {
             let keyed = memoized.keyed.iter().zip(arguments);
-            let parts = keyed.filter_map(|(keyed, argument)| keyed.then_some(argument));
-            quote!(#start #(.argument(&#parts))*)
+            let keyed = keyed.filter_map(|(keyed, argument)| keyed.then_some(argument));
+            // What has no text is shown by the compiler.
+            let parts =
+                keyed.map(|argument| quote_spanned!(argument.span()=> .argument(&#argument)));
+            quote!(#start #(#parts)*)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::future::Future;
+use std::pin::Pin;
 
 use super::answer::{Answer, sure};
 use super::call::Call;
@@ -97,31 +98,47 @@ pub fn name<T: ?Sized>(function: &str) -> String {
 
 /// What was answered to this call, or else what `work` answers, as
 /// [`get_or_set`](Namespace::get_or_set) has it.
-pub async fn load<A: Answer>(
+pub fn load<A: Answer>(
     place: Place,
     call: Call,
-    mut policy: Policy,
+    policy: Policy,
     work: impl Future<Output = A::Output> + Send,
+) -> impl Future<Output = A::Output> + Send
+where
+    A::Output: Send,
+    A::Value: Cacheable,
+    A::Error: Send,
+{
+    // In a box of its own: a hit does not carry about what only a miss needs, once for each future that it is in.
+    let work = Box::pin(work);
+    async move {
+        match call.as_str() {
+            Ok(text) => remember::<A>(&place, text, policy, work).await,
+            Err(reason) => {
+                let entity = place.namespace.name();
+                let cache = place.namespace.cache();
+                cache.emit(&Event::NotCached { entity, reason });
+                work.await
+            }
+        }
+    }
+}
+
+async fn remember<A: Answer>(
+    place: &Place,
+    text: &str,
+    policy: Policy,
+    work: Pin<Box<impl Future<Output = A::Output> + Send>>,
 ) -> A::Output
 where
     A::Value: Cacheable,
     A::Error: Send,
 {
     let namespace = &place.namespace;
-    let text = match call.as_str() {
-        Ok(text) => text,
-        Err(reason) => {
-            let entity = namespace.name();
-            namespace.cache().emit(&Event::NotCached { entity, reason });
-            return work.await;
-        }
+    let (key, policy) = match &place.among {
+        Some(function) => (format!("{function}:{text}"), policy.tags(place.tag())),
+        None => (text.to_owned(), policy),
     };
-    let mut key = String::new();
-    if let Some(function) = &place.among {
-        key = format!("{function}:");
-        policy = policy.tags(place.tag());
-    }
-    key.push_str(text);
     A::join(if A::OPTIONAL {
         let work = async { A::split(work.await) };
         namespace.get_or_set_optional(&key, &policy, work).await
