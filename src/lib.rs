@@ -86,6 +86,7 @@ mod http;
 mod invalidation;
 mod journal;
 mod key;
+mod memo;
 mod observe;
 mod orm;
 mod rules;
@@ -104,6 +105,7 @@ pub use error::CacheError;
 #[cfg(feature = "http")]
 pub use http::{CachedBody, CachedService, ResponseCache};
 pub use key::{ColumnKind, Key};
+pub use memo::{MemoHome, MemoStats};
 #[cfg(feature = "metrics")]
 pub use observe::CacheMetrics;
 pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
@@ -115,7 +117,7 @@ pub use orm::query::{CachedSelect, Page, QueryCache};
 pub use orm::stream::CachedStream;
 pub use orm::transaction::CachedTransaction;
 pub use rules::{AlsoStale, Change};
-pub use sea_orm_cache_macros::{CachedEntity, cache_hooks};
+pub use sea_orm_cache_macros::{CachedEntity, cache_hooks, memoize};
 #[cfg(feature = "session")]
 pub use session::CacheSessions;
 pub use values::{Cacheable, Codec, Loaded, Namespace, Policy};
@@ -130,6 +132,13 @@ pub mod __private {
     pub use crate::codec::{ByValue, CodecError, Column, Field, Reader, RowCodec, start_row};
     // For benchmarks.
     pub use crate::codec::{put_row, row as take_row};
+    /// What the code of `#[memoize]` calls.
+    pub mod memo {
+        pub use crate::memo::{
+            Call, Fallible, FallibleOptional, Memo, Optional, Plain, clear, load, name, place,
+            stats,
+        };
+    }
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};
     pub use crate::orm::meta::{Registration, entity_meta};

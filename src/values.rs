@@ -94,6 +94,10 @@ impl Namespace {
         &self.name
     }
 
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// The value under `key`, if there is one of this type. When the cache is away there is none.
     ///
     /// # Consistency

@@ -90,18 +90,18 @@ struct Composite {
 pub struct Errors(Option<Error>);
 
 impl Errors {
-    fn push(&mut self, error: Error) {
+    pub fn push(&mut self, error: Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),
             none => *none = Some(error),
         }
     }
 
-    fn at(&mut self, tokens: impl ToTokens, message: impl Display) {
+    pub fn at(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.push(Error::new_spanned(tokens, message));
     }
 
-    fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
+    pub fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 

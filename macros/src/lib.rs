@@ -8,6 +8,7 @@ mod codec;
 mod entity;
 mod hooks;
 mod input;
+mod memoize;
 mod value;
 
 /// Typed, cached reads for a SeaORM model.
@@ -54,4 +55,49 @@ pub fn derive_cached_entity(item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn cache_hooks(args: TokenStream, item: TokenStream) -> TokenStream {
     hooks::weave(args.into(), item.into()).into()
+}
+
+/// A function that remembers what it has answered.
+///
+/// A call with arguments that were there before is answered without running the body; of all who make the same
+/// call at the same moment one works. On `fn` and `async fn`, free or in an `impl` block, not in a trait or an
+/// `impl` of one. Errors of a function that answers a `Result` go to the caller and are not remembered; that an
+/// `Option` is `None` is. Both are known by the name of the type: an alias must be called `Result`, too.
+///
+/// Without `cache`, answers are remembered in this process, for each function on its own, until they are evicted,
+/// cleared or past their ttl: for what depends on its arguments alone. With `cache = ..`, any expression of a
+/// `Cache` or a `Namespace`, also by reference, they are values of that cache, seen by all processes, which go
+/// stale with what they depend on. The function is then an `async fn`, its future is `Send`, and what it answers
+/// is what serde writes and reads. Give it no open transaction to read from: what is not committed would be
+/// remembered.
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `capacity = 1000` | how many answers are remembered in this process; 1000 if not said |
+/// | `ttl = "10m"` | how long an answer lives; in this process without end if not said, in a cache 5 minutes |
+/// | `absent_ttl = "30s"` | how long `None` lives; in this process as long as anything if not said, in a cache 30 seconds |
+/// | `key = "{id}:{lang}"` | tells calls apart, instead of the arguments; or an expression, or several in parentheses: `key = (self.id, lang)` |
+/// | `associated` | says that it is in an `impl` block, where the signature has neither `self` nor `Self` |
+/// | `cache = self.cache` | where answers are, if not in this process |
+/// | `depends_on(city::Entity)` | tables, with any write to which an answer goes stale |
+/// | `depends_on_row(city::Entity = id)` | rows, with any write to which an answer goes stale |
+/// | `tags("ranking", format!("country:{id}"))` | tags, which `invalidate_tags` makes stale |
+/// | `database = "archive"` | the label of the database of these entities |
+/// | `consistency`, `jitter`, `stale_while_revalidate`, `stale_if_error`, `early_refresh`, `soft_timeout` | as of a `Policy` |
+///
+/// # What tells calls apart
+/// All arguments, `self` among them, as serde writes them, exactly: not by a hash. So each implements `Serialize`;
+/// what does not, such as a connection or a service, is left out by `#[memo(skip)]`, which also says that the
+/// answer does not depend on it: `fn top(#[memo(skip)] &self, country: i64)`. An argument whose text differs
+/// from call to call, such as a `HashSet`, needs a `key`.
+///
+/// # Beside the function
+/// A module of its name: `name::clear()` and `name::stats()`; with a cache `name::clear(&cache).await` and
+/// `name::stats(&cache)`. In an `impl` block, functions: `Type::name_clear()` and `Type::name_stats()`.
+///
+/// In a cache, answers are in the namespace `memo:` and the function's path. In a namespace that you give, they
+/// are among its other values: `cache = db.cache().scoped(tenant)` keeps tenants apart.
+#[proc_macro_attribute]
+pub fn memoize(args: TokenStream, item: TokenStream) -> TokenStream {
+    memoize::memoize(args.into(), item.into()).into()
 }

@@ -75,6 +75,19 @@ pub fn boolean(meta: &Meta) -> Result<bool> {
     }
 }
 
+/// From 1 on.
+pub fn count(meta: &Meta) -> Result<usize> {
+    let value = literal(meta)?;
+    let count = match value {
+        Lit::Int(number) => number.base10_parse().ok(),
+        _ => None,
+    };
+    count.filter(|count| *count > 0).ok_or_else(|| {
+        let name = name_of(meta);
+        Error::new_spanned(value, format!("`{name}` is a whole number from 1 on"))
+    })
+}
+
 /// From 0 to 1.
 pub fn part(meta: &Meta) -> Result<f64> {
     let allowed = |number: f64| (0.0..=1.0).contains(&number);

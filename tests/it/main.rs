@@ -14,6 +14,7 @@ mod hooks;
 mod hostile;
 mod http;
 mod kit;
+mod memoize;
 mod metrics;
 mod outages;
 mod places;
