@@ -145,8 +145,10 @@ impl Namespace {
         policy: &Policy,
         load: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
-        let load = async { load.await.map(Loaded::new) };
-        self.get_or_load(key, policy, load).await
+        // In a box: a load may be large, and would stand in the future of each function on its way.
+        let load = Box::pin(load);
+        let load = async { Ok(Sure(Valued::of(Some(load.await?), self.codec))) };
+        Ok(sure(self.fetch(key, policy, load).await?))
     }
 
     /// The same for a load that finds out how long its value may live, or whether it may be stored at all. Who
@@ -163,6 +165,7 @@ impl Namespace {
         policy: &Policy,
         load: impl Future<Output = Result<Loaded<T>, E>> + Send,
     ) -> Result<T, E> {
+        let load = Box::pin(load);
         let load = async { Ok(Sure(Valued::loaded(load.await?, self.codec))) };
         Ok(sure(self.fetch(key, policy, load).await?))
     }
@@ -182,6 +185,7 @@ impl Namespace {
         policy: &Policy,
         load: impl Future<Output = Result<Option<T>, E>> + Send,
     ) -> Result<Option<T>, E> {
+        let load = Box::pin(load);
         let load = async { Ok(Valued::of(load.await?, self.codec)) };
         Ok(self.fetch(key, policy, load).await?.into_value())
     }
@@ -221,6 +225,7 @@ impl Namespace {
             Some(Found::Nothing) | None => (None, None),
         };
         let (namespace, name, policy) = (self.clone(), key.to_owned(), policy.clone());
+        let load = Box::pin(load);
         let work = async move {
             let load = within(policy.entity(), &namespace.name, load);
             let load = async { Ok(Sure(Valued::of(Some(load.await?), namespace.codec))) };

@@ -20,6 +20,11 @@ mod country {
     )]
     #[cached(
         write_policy = "strict",
+        stale_while_revalidate = "1m",
+        stale_if_error = "1h",
+        early_refresh = 1.5,
+        soft_timeout = "100ms",
+        load_timeout = "5s",
         name = "land",
         cascades_from = "continent",
         cascades_from("world", "planet")
@@ -319,6 +324,11 @@ fn main() {
             absent_ttl: std::time::Duration::from_millis(250),
             consistency: Consistency::Linearizable,
             write_policy: Some(WritePolicy::Strict),
+            stale_while_revalidate: std::time::Duration::from_secs(60),
+            stale_if_error: std::time::Duration::from_secs(3_600),
+            early_refresh: 1.5,
+            soft_timeout: Some(std::time::Duration::from_millis(100)),
+            load_timeout: Some(std::time::Duration::from_secs(5)),
         }
     );
     assert_eq!(
