@@ -138,7 +138,7 @@ pub(crate) fn seal(cover: Cover<'_>, payload: &[u8], packing: Packing) -> Bytes 
     let mut out = Vec::with_capacity(40 + asked.len() + own.len() + packed.len());
     out.extend_from_slice(&cover.seal.get().to_be_bytes());
     out.extend_from_slice(&cover.root.get().to_be_bytes());
-    out.extend_from_slice(&cover.stamp.to_be_bytes());
+    out.extend_from_slice(&(cover.stamp ^ mark(cover.aging)).to_be_bytes());
     out.push(kind);
     put_varint(&mut out, asked.len() as u64);
     out.extend_from_slice(asked);
@@ -234,7 +234,7 @@ impl<'a> Envelope<'a> {
     /// as they stood when it was sealed, with as many.
     pub(crate) fn is_valid(&self, noted: &Noted, place: u64, n: usize, asked: &[u8]) -> bool {
         self.has_root(noted.root)
-            && noted.stamp(place, n) == Some(self.stamp)
+            && noted.stamp(place, n) == Some(self.stamp ^ mark(self.aging))
             && same(self.asked, asked)
     }
 }
@@ -243,6 +243,11 @@ impl<'a> Envelope<'a> {
 /// there takes a processor with masked loads 100 ns.
 pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
+}
+
+/// So that a value that ages is not taken for one that does not, nor the other way round.
+fn mark(aging: Option<Aging>) -> u64 {
+    if aging.is_some() { MIXER } else { 0 }
 }
 
 fn millis(duration: Duration) -> u64 {

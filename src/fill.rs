@@ -50,6 +50,10 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
     fn ttl(&self) -> Option<Duration> {
         None
     }
+    /// Whether it may be answered past its ttl, if the policy says so.
+    fn ages(&self) -> bool {
+        true
+    }
     /// Appends the encoded value.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
     /// Reads an encoded value.
@@ -188,7 +192,7 @@ impl Cache {
         noted: &Noted,
         token: Token,
         (present, payload): (bool, &[u8]),
-        took: Duration,
+        took: Option<Duration>,
     ) -> Option<Bytes> {
         let entity = shape.entity;
         let needs = shape.needs(present);
@@ -204,7 +208,7 @@ impl Cache {
             asked: &request.asked,
             own: own.as_deref(),
             present,
-            aging: shape.policy.minds_age().then(|| Aging {
+            aging: took.filter(|_| shape.policy.minds_age()).map(|took| Aging {
                 grace: shape.policy.grace(),
                 took,
             }),
@@ -491,7 +495,9 @@ impl<'a, P: Payload> Fetch<'a, P> {
         for (position, value) in positions.into_iter().zip(loaded) {
             if let Some((lease, op)) = self.landed(position, &value) {
                 let (life, size) = match &op {
-                    Op::Fill { ttl, value, .. } => (self.fresh_for(*ttl), value.len()),
+                    Op::Fill {
+                        ttl, value: bytes, ..
+                    } => (self.fresh_for(*ttl, &value), bytes.len()),
                     _ => (Duration::ZERO, 0),
                 };
                 offers.push(Offer {
@@ -528,7 +534,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
                     true => policy.jittered(policy.ttl),
                     false => policy.jittered(policy.absent_ttl),
                 };
-                let ttl = value.ttl().unwrap_or_else(of_policy) + policy.grace();
+                let ttl = value.ttl().unwrap_or_else(of_policy) + self.grace(value);
                 Op::Fill {
                     key,
                     field,
@@ -562,15 +568,26 @@ impl<'a, P: Payload> Fetch<'a, P> {
         }
         let request = &self.requests[position];
         let payload = (present, &*payload);
+        let took = value.ages().then_some(self.took);
         self.cache
-            .sealed(self.shape, request, noted, token, payload, self.took)
+            .sealed(self.shape, request, noted, token, payload, took)
+    }
+
+    /// How long the value is kept past its ttl.
+    fn grace(&self, value: &P) -> Duration {
+        match value.ages() {
+            true => self.shape.policy.grace(),
+            false => Duration::ZERO,
+        }
     }
 
     /// How much of a life in the store may be spent in this process.
-    fn fresh_for(&self, life: Duration) -> Duration {
-        let policy = self.shape.policy;
-        let early = policy.earliness(self.took);
-        life.saturating_sub(policy.grace() + early)
+    fn fresh_for(&self, life: Duration, value: &P) -> Duration {
+        let early = match value.ages() {
+            true => self.shape.policy.earliness(self.took),
+            false => Duration::ZERO,
+        };
+        life.saturating_sub(self.grace(value) + early)
     }
 
     /// Sends the fills. The leases stay guarded until they are answered.

@@ -51,14 +51,17 @@ use crate::values::{Namespace, Policy};
 /// This is a shared cache as RFC 9111 has it.
 /// - `GET` alone; `HEAD` is answered from what `GET` has left. After `POST`, `PUT`, `PATCH`, `DELETE` that went
 ///   well, the page of the same address is stale (RFC 9111, 4.4).
-/// - The address is host, path and query, as they are given (RFC 9111, 2).
+/// - The address is host, path and query, as they are given (RFC 9111, 2): the whole path, also in a router that
+///   is nested in another of axum 0.8. A request whose `Host` is none is let through.
 /// - Responses of status 200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 (RFC 9110, 15.1); 302 and 307
 ///   if they say for how long.
 /// - For how long: `s-maxage`, else `max-age`, else `Expires`, less `Age`; else the policy's `ttl` (RFC 9111, 4.2).
 /// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), not with `Vary: *` (4.1), not with
 ///   `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
 ///   [`max_body`](Self::max_body). That a page cannot be kept is remembered for 5 seconds, so that those who ask
-///   for it do not wait for each other.
+///   for it do not wait for each other. An error of the server (5xx) is answered to all who waited for it, and not kept.
+/// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
+/// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its
 ///   answer tells. What [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie)
 ///   name costs nothing.

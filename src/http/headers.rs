@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::extract::OriginalUri;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
+use http::uri::Authority;
 use http::{HeaderMap, StatusCode};
 
 /// The directives of `Cache-Control` that count here.
@@ -14,6 +16,9 @@ pub(super) struct Directives {
     pub(super) no_cache: bool,
     pub(super) private: bool,
     pub(super) only_if_cached: bool,
+    /// Never to be answered when it is stale: `must-revalidate`, `proxy-revalidate`, and `s-maxage`, which says the
+    /// same (5.2.2).
+    pub(super) revalidate: bool,
     pub(super) max_age: Option<Duration>,
     pub(super) s_maxage: Option<Duration>,
 }
@@ -57,8 +62,12 @@ impl Directives {
                 "no-cache" => directives.no_cache = true,
                 "private" => directives.private = true,
                 "only-if-cached" => directives.only_if_cached = true,
+                "must-revalidate" | "proxy-revalidate" => directives.revalidate = true,
                 "max-age" => directives.max_age = Some(seconds()),
-                "s-maxage" => directives.s_maxage = Some(seconds()),
+                "s-maxage" => {
+                    directives.s_maxage = Some(seconds());
+                    directives.revalidate = true;
+                }
                 _ => {}
             }
         }
@@ -199,29 +208,36 @@ pub(super) fn asks_for_a_part(request: &RequestParts) -> bool {
     all.iter().any(|name| request.headers.contains_key(name))
 }
 
-/// The target (RFC 9110, 7.1): host, path and query, as they are given.
-pub(super) fn target(request: &RequestParts) -> String {
-    let host = match request.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => {
-            let host = request.headers.get(header::HOST);
-            host.and_then(|host| host.to_str().ok()).unwrap_or_default()
-        }
+/// The target (RFC 9110, 7.1): host, path and query, as they are given; `None` if the host is none. A router that
+/// is nested in another of axum's sees a part of the path alone: the whole is meant.
+pub(super) fn target(request: &RequestParts) -> Option<String> {
+    let original = request.extensions.get::<OriginalUri>();
+    let uri = original.map_or(&request.uri, |OriginalUri(uri)| uri);
+    let mut hosts = request.headers.get_all(header::HOST).into_iter();
+    let host = match (uri.authority(), hosts.next(), hosts.next()) {
+        (Some(authority), ..) => authority.clone(),
+        (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok()?,
+        (None, None, _) => Authority::from_static("localhost"),
+        (None, Some(_), Some(_)) => return None,
     };
-    let path = request
-        .uri
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    format!("{}{path}", host.to_ascii_lowercase())
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    // A blank is in neither.
+    Some(format!("{} {path}", host.as_str().to_ascii_lowercase()))
 }
 
-/// The value of a cookie of this name.
-pub(super) fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
+/// The values of cookies of this name: more than one, if a client says so. A handler may take either.
+pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let lines = headers.get_all(header::COOKIE).into_iter();
     let texts = lines.filter_map(|line| line.to_str().ok());
-    let mut pairs = texts.flat_map(|text| text.split(';')).map(str::trim);
-    pairs.find_map(|pair| match pair.split_once('=') {
+    let pairs = texts.flat_map(|text| text.split(';')).map(str::trim);
+    pairs.filter_map(move |pair| match pair.split_once('=') {
         Some((found, value)) if found.trim() == name => Some(value.trim()),
         _ => None,
     })
+}
+
+/// Whether cookies are what is not read here, but perhaps by a handler.
+pub(super) fn has_odd_cookies(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::COOKIE).into_iter();
+    lines.any(|line| line.to_str().is_err())
 }

@@ -126,7 +126,7 @@ impl Stored {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.headers_mut() = not_modified(&headers);
         } else {
-            if request.method == Method::HEAD {
+            if request.method == Method::HEAD && !self.body.is_empty() {
                 headers.insert(header::CONTENT_LENGTH, self.body.len().into());
             } else {
                 *response.body_mut() = CachedBody::whole(self.body);

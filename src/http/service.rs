@@ -13,11 +13,14 @@ use http::response::Parts as ResponseParts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::ResponseCache;
 use super::body::{CachedBody, Read, read};
-use super::headers::{Directives, asks_for_a_part, cookie, lifetime, may_be_stored, target, vary};
+use super::headers::{
+    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, target, vary,
+};
 use super::page::{Page, Stored};
 use crate::values::{Loaded, Namespace, Policy};
 
@@ -66,9 +69,9 @@ where
 
 /// What becomes of a request.
 enum Plan {
-    Cached,
+    Cached(Place),
     /// It is only to be answered from the cache.
-    OnlyCached,
+    OnlyCached(Place),
     /// It may change the page.
     Changes,
     Bypass,
@@ -82,6 +85,31 @@ struct Place {
     /// The address, and the values of what the layer varies on.
     key: String,
     policy: Policy,
+}
+
+/// A request that may change its page. If its caller goes away, nobody knows whether it did.
+struct Changing(Option<Place>);
+
+impl Changing {
+    fn new(place: Place) -> Self {
+        Self(Some(place))
+    }
+
+    async fn over(mut self, changed: bool) {
+        if let Some(place) = self.0.as_ref().filter(|_| changed) {
+            // A failure is told of, and made up for from the journal.
+            let _ = place.pages.remove(&place.target).await;
+        }
+        self.0 = None;
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        if let (Some(place), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move { place.pages.remove(&place.target).await });
+        }
+    }
 }
 
 /// The handler's answer, and what is to be stored of it.
@@ -109,30 +137,31 @@ impl ResponseCache {
         match self.plan(&parts) {
             Plan::Bypass => self.pass(inner, Request::from_parts(parts, body)).await,
             Plan::Changes => {
-                let place = self.place(&parts);
+                let changing = self.place(&parts).map(Changing::new);
                 let response = self.pass(inner, Request::from_parts(parts, body)).await?;
                 let status = response.status();
-                if status.is_success() || status.is_redirection() {
-                    // A failure is told of, and made up for from the journal.
-                    let _ = place.pages.remove(&place.target).await;
+                if let Some(changing) = changing {
+                    changing
+                        .over(status.is_success() || status.is_redirection())
+                        .await;
                 }
                 Ok(response)
             }
-            Plan::OnlyCached => {
-                let hit = self.find(&self.place(&parts), &parts).await;
+            Plan::OnlyCached(place) => {
+                let hit = self.find(&place, &parts).await;
                 Ok(hit.unwrap_or_else(|| {
                     let mut response = Response::new(CachedBody::default());
                     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
                     self.tell(response, "miss")
                 }))
             }
-            Plan::Cached if parts.method == Method::HEAD => {
-                match self.find(&self.place(&parts), &parts).await {
+            Plan::Cached(place) if parts.method == Method::HEAD => {
+                match self.find(&place, &parts).await {
                     Some(hit) => Ok(hit),
                     None => self.pass(inner, Request::from_parts(parts, body)).await,
                 }
             }
-            Plan::Cached => self.fetch(inner, parts, body).await,
+            Plan::Cached(place) => self.fetch(inner, place, parts, body).await,
         }
     }
 
@@ -147,33 +176,34 @@ impl ResponseCache {
         if !reads || self.when.as_ref().is_some_and(|when| !when(request)) {
             return Plan::Bypass;
         }
-        if directives.no_store || asks_for_a_part(request) || (authorized && !varies) {
+        let odd = !self.cookies.is_empty() && has_odd_cookies(&request.headers);
+        if directives.no_store || asks_for_a_part(request) || (authorized && !varies) || odd {
             return Plan::Bypass;
         }
-        match directives.only_if_cached {
-            true => Plan::OnlyCached,
-            false => Plan::Cached,
+        match (self.place(request), directives.only_if_cached) {
+            (None, _) => Plan::Bypass,
+            (Some(place), true) => Plan::OnlyCached(place),
+            (Some(place), false) => Plan::Cached(place),
         }
     }
 
-    fn place(&self, request: &RequestParts) -> Place {
+    fn place(&self, request: &RequestParts) -> Option<Place> {
         let tenant = self.scope.as_ref().and_then(|scope| scope(request));
         let pages = self.namespace();
-        let target = short(target(request));
+        let target = short(target(request)?);
         let mut key = target.clone();
         for name in &self.headers {
             add_values(&mut key, name, &request.headers);
         }
         for name in &self.cookies {
-            let value = cookie(&request.headers, name);
-            add(
-                &mut key,
-                &format!("cookie {name}"),
-                value.map(str::as_bytes),
-            );
+            let name = format!("cookie {name}");
+            add(&mut key, &name, None);
+            for value in cookies(&request.headers, name.trim_start_matches("cookie ")) {
+                add(&mut key, &name, Some(value.as_bytes()));
+            }
         }
         let policy = self.policy_of(request);
-        Place {
+        Some(Place {
             pages: tenant.map_or_else(|| pages.clone(), |tenant| pages.scoped(&tenant)),
             policy: match key == target {
                 true => policy,
@@ -182,7 +212,7 @@ impl ResponseCache {
             },
             target,
             key,
-        }
+        })
     }
 
     /// The response to what is kept, without the handler.
@@ -206,6 +236,7 @@ impl ResponseCache {
     async fn fetch<S, A, B>(
         &self,
         inner: S,
+        place: Place,
         parts: RequestParts,
         body: A,
     ) -> Result<Response<CachedBody<B>>, S::Error>
@@ -223,7 +254,7 @@ impl ResponseCache {
             mut key,
             target,
             mut policy,
-        } = self.place(&parts);
+        } = place;
         let mut handler = Some((inner, body));
         let mut known: Vec<String> = Vec::new();
         // The page, and the variant that it may be: of others there are none.
@@ -253,7 +284,12 @@ impl ResponseCache {
         }
         match handler {
             Some((inner, body)) => self.pass(inner, Request::from_parts(parts, body)).await,
-            None => unreachable!("whoever ran the handler has its answer"),
+            // Markers are not answered past their time, so that nobody who ran the handler comes here.
+            None => {
+                let mut response = Response::new(CachedBody::default());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                Ok(self.tell(response, "miss"))
+            }
         }
     }
 
@@ -278,7 +314,7 @@ impl ResponseCache {
         let (parts, body) = response.into_parts();
         let pass = |body| Answer {
             response: Response::from_parts(parts.clone(), body),
-            page: Loaded::new(Page::Pass).ttl(PASS),
+            page: Loaded::new(Page::Pass).ttl(PASS).unaged(),
         };
         let Some(varies) = self.may_keep(request, &parts) else {
             return Ok(pass(CachedBody::given(body)));
@@ -292,7 +328,7 @@ impl ResponseCache {
         let names: Vec<String> = varies.iter().filter(others).cloned().collect();
         let page = if names.iter().any(|name| !known.contains(name)) {
             // Only now it is known which page this is.
-            Loaded::new(Page::Varies(names))
+            Loaded::new(Page::Varies(names)).unaged()
         } else {
             self.kept(&parts, stored.clone())
         };
@@ -301,12 +337,20 @@ impl ResponseCache {
         if !parts.headers.contains_key(header::AGE) {
             response.headers_mut().remove(header::AGE);
         }
+        *response.extensions_mut() = parts.extensions;
         Ok(Answer { response, page })
     }
 
     /// What is stored of a response that others may have.
-    fn kept(&self, response: &ResponseParts, stored: Stored) -> Loaded<Page> {
-        let lifetime = lifetime(response, &Directives::of(&response.headers));
+    fn kept(&self, response: &ResponseParts, page: Stored) -> Loaded<Page> {
+        let directives = Directives::of(&response.headers);
+        let lifetime = lifetime(response, &directives);
+        let stored = |stored| match directives.revalidate {
+            true => Loaded::new(Page::Stored(stored)).unaged(),
+            false => Loaded::new(Page::Stored(stored)),
+        };
+        let page = stored(page);
+        let pass = || Loaded::new(Page::Pass).ttl(PASS).unaged();
         let told = matches!(
             response.status,
             StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT
@@ -314,14 +358,12 @@ impl ResponseCache {
         match lifetime {
             // For those who wait, and nobody else.
             _ if response.status.is_server_error() && !may_be_stored(response.status) => {
-                Loaded::new(Page::Stored(stored)).ttl(Duration::ZERO)
+                page.ttl(Duration::ZERO)
             }
-            Some(Duration::ZERO) => Loaded::new(Page::Pass).ttl(PASS),
-            Some(ttl) if told || may_be_stored(response.status) => {
-                Loaded::new(Page::Stored(stored)).ttl(ttl)
-            }
-            None if may_be_stored(response.status) => Loaded::new(Page::Stored(stored)),
-            _ => Loaded::new(Page::Pass).ttl(PASS),
+            Some(Duration::ZERO) => pass(),
+            Some(ttl) if told || may_be_stored(response.status) => page.ttl(ttl),
+            None if may_be_stored(response.status) => page,
+            _ => pass(),
         }
     }
 
@@ -333,8 +375,16 @@ impl ResponseCache {
         let cookie = headers.contains_key(header::SET_COOKIE) && !self.set_cookie;
         let part = response.status == StatusCode::PARTIAL_CONTENT;
         let informs = response.status.is_informational();
+        let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
         let wanted = |when: &super::StoreWhen| when(request, response);
-        if forbidden || cookie || part || informs || !self.store_when.as_ref().is_none_or(wanted) {
+        if forbidden
+            || cookie
+            || part
+            || informs
+            || events
+            || !self.store_when.as_ref().is_none_or(wanted)
+        {
             return None;
         }
         vary(headers)

@@ -9,8 +9,8 @@ use std::fmt::{self, Display, Write as _};
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
-/// A call: the exact text of its arguments, each after what serde makes of it. No two that serde tells apart have
-/// the same text.
+/// A call: the exact text of its arguments, each after what serde makes of it. No two
+/// arguments of one type that serde writes differently have the same text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     /// The type whose function it is, of those that share their code.
@@ -79,7 +79,7 @@ impl ser::Error for Unknown {
     }
 }
 
-/// Appends a value: `7`, `"text"`, `none`, `some(7)`, `[1,2,]`, `{"field":1,}`, `."Variant"(1,)`.
+/// Appends a value: `7`, `"text"`, `unit`, `none`, `some(7)`, `[1,2,]`, `{"field":1,}`, `."Variant"(1,)`.
 struct Text<'t>(&'t mut String);
 
 fn quoted(out: &mut String, text: &str, quote: char) {
@@ -161,7 +161,7 @@ impl<'t> Serializer for Text<'t> {
     }
 
     fn serialize_unit(self) -> Result<(), Unknown> {
-        self.0.push_str("()");
+        self.0.push_str("unit");
         Ok(())
     }
 
@@ -397,7 +397,7 @@ mod tests {
     fn values_are_written_readably() {
         assert_eq!(text(&-7_i128), "-7");
         assert_eq!(text("a \"b\" \\"), r#""a \"b\" \\""#);
-        assert_eq!(text(&(1, 'x', true, ())), "(1,'x',true,(),)");
+        assert_eq!(text(&(1, 'x', true, ())), "(1,'x',true,unit,)");
         assert_eq!(text(&Meters(0.1)), "0.1");
         assert_eq!(text(&Shape::Point), r#"."Point""#);
         assert_eq!(text(&Shape::Circle(2.0)), r#"."Circle"(2.0,)"#);

@@ -43,13 +43,24 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable 
 pub struct Loaded<T> {
     pub(super) value: T,
     pub(super) keep: Keep,
+    pub(super) ages: bool,
 }
 
 impl<T> Loaded<T> {
     /// Stored as the policy says.
     pub fn new(value: T) -> Self {
-        let keep = Keep::AsPolicy;
-        Self { value, keep }
+        Self {
+            value,
+            keep: Keep::AsPolicy,
+            ages: true,
+        }
+    }
+
+    /// Is not answered past its time, whatever the policy says.
+    #[cfg(feature = "http")]
+    pub(crate) fn unaged(mut self) -> Self {
+        self.ages = false;
+        self
     }
 
     /// Lives for this long instead of the policy's time, and exactly as long. Zero: is not stored.
@@ -71,6 +82,7 @@ pub(super) struct Valued<T> {
     value: Option<Arc<T>>,
     codec: Codec,
     keep: Keep,
+    ages: bool,
 }
 
 impl<T> Clone for Valued<T> {
@@ -79,6 +91,7 @@ impl<T> Clone for Valued<T> {
             value: self.value.clone(),
             codec: self.codec,
             keep: self.keep,
+            ages: self.ages,
         }
     }
 }
@@ -86,14 +99,19 @@ impl<T> Clone for Valued<T> {
 impl<T: Cacheable> Valued<T> {
     pub(super) fn of(value: Option<T>, codec: Codec) -> Self {
         let value = value.map(Arc::new);
-        let keep = Keep::AsPolicy;
-        Self { value, codec, keep }
+        Self {
+            value,
+            codec,
+            keep: Keep::AsPolicy,
+            ages: true,
+        }
     }
 
     pub(super) fn loaded(loaded: Loaded<T>, codec: Codec) -> Self {
-        let keep = loaded.keep;
+        let Loaded { keep, ages, .. } = loaded;
         Self {
             keep,
+            ages,
             ..Self::of(Some(loaded.value), codec)
         }
     }
@@ -126,6 +144,10 @@ impl<T: Cacheable> Payload for Valued<T> {
             Keep::AsPolicy => None,
             Keep::For(ttl) => Some(ttl),
         }
+    }
+
+    fn ages(&self) -> bool {
+        self.ages
     }
 
     /// Nobody knows; what is decoded often takes about twice the room.
@@ -213,6 +235,10 @@ impl<T: Cacheable> Payload for Sure<Valued<T>> {
 
     fn ttl(&self) -> Option<Duration> {
         self.0.ttl()
+    }
+
+    fn ages(&self) -> bool {
+        self.0.ages()
     }
 
     fn size(&self, encoded: usize) -> usize {

@@ -362,7 +362,7 @@ impl Namespace {
         let ops = payloads.iter().map(|(key, payload)| {
             let request = self.request((*key).clone());
             let (seal, payload) = (Token::random(), (true, &**payload));
-            let took = Duration::ZERO;
+            let took = Some(Duration::ZERO);
             let sealed = (self.cache).sealed(&shape, &request, &noted, seal, payload, took);
             match sealed {
                 Some(value) => Op::Put {

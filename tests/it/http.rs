@@ -127,8 +127,12 @@ fn dressed(status: u16, headers: &[(&'static str, &'static str)], body: String) 
     let mut response = body.into_response();
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in headers {
-        let name = HeaderName::from_static(name);
-        response.headers_mut().append(name, value.parse().unwrap());
+        let (name, value) = (HeaderName::from_static(name), value.parse().unwrap());
+        if name == header::CONTENT_TYPE {
+            response.headers_mut().insert(name, value);
+        } else {
+            response.headers_mut().append(name, value);
+        }
     }
     response
 }
@@ -363,7 +367,8 @@ async fn what_a_response_says_decides_whether_it_is_kept() {
         let app = Counted::with(layer(&Cache::in_memory()), 200, headers);
         assert!(app.keeps(&[]).await, "{headers:?}");
     }
-    let no: [&'static [(&'static str, &'static str)]; 13] = [
+    let no: [&'static [(&'static str, &'static str)]; 14] = [
+        &[("content-type", "text/event-stream")],
         &[("cache-control", "no-store")],
         &[("cache-control", "private")],
         &[("cache-control", "Private=\"x\", max-age=60")],
@@ -395,7 +400,12 @@ async fn the_status_decides_whether_a_response_is_kept() {
     // RFC 9110, 15.1.
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
         let app = Counted::with(layer(&Cache::in_memory()), status, &[]);
-        assert!(app.keeps(&[]).await || status == 204, "{status}");
+        let keeps = match status {
+            // It has no body to compare.
+            204 => app.get(&[]).await.cache() == "miss" && app.get(&[]).await.cache() == "hit",
+            _ => app.keeps(&[]).await,
+        };
+        assert!(keeps, "{status}");
         assert_eq!(app.get(&[]).await.status, status);
     }
     for status in [201, 202, 206, 302, 307, 400, 401, 403, 429, 500, 502, 503] {
@@ -610,4 +620,124 @@ async fn without_the_store_the_handler_answers() {
     assert_eq!(app.get(&[]).await.body, "2");
     assert_eq!(app.get(&[]).await.body, "3");
     assert_eq!(ask(&app.app, "POST /", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_whole_address_tells_pages_apart() {
+    let cache = Cache::in_memory();
+    let path = async |uri: axum::extract::OriginalUri| uri.0.path().to_owned();
+    let inner = Router::new().route("/list", get(path)).layer(layer(&cache));
+    let app = Router::new()
+        .nest("/a", inner.clone())
+        .nest("/tenants/{tenant}", inner);
+    for path in ["/a/list", "/tenants/1/list", "/tenants/2/list"] {
+        assert_eq!(ask(&app, &format!("GET {path}"), &[]).await.cache(), "miss");
+        let hit = ask(&app, &format!("GET {path}"), &[]).await;
+        assert_eq!((&*hit.body, hit.cache()), (path, "hit"));
+    }
+    // No host is a part of a path, nor the other way round.
+    let app = plain();
+    let with_host = async |host: &str, path: &str| {
+        let request = Request::get(path)
+            .header(header::HOST, host)
+            .body(Body::empty());
+        let Ok(response) = app.app.clone().oneshot(request.unwrap()).await;
+        read(response).await
+    };
+    assert_eq!(with_host("example.org", "/cities/1").await.cache(), "miss");
+    assert_eq!(with_host("EXAMPLE.org", "/cities/1").await.cache(), "hit");
+    assert_eq!(
+        with_host("example.org:80", "/cities/1").await.cache(),
+        "miss"
+    );
+    for host in ["example.org/cities", "a b", "", "exa\u{6d}ple.org/"] {
+        assert_eq!(with_host(host, "/1").await.cache(), "bypass", "{host:?}");
+    }
+    let two = [("host", "other.org")];
+    assert_eq!(ask(&app.app, "GET /cities/1", &two).await.cache(), "bypass");
+}
+
+#[tokio::test]
+async fn cookies_that_can_be_read_in_two_ways_are_not_mixed_up() {
+    let app = Counted::with(layer(&Cache::in_memory()).vary_on_cookie("sid"), 200, &[]);
+    for cookies in [
+        "sid=a",
+        "sid=b",
+        "sid=a; sid=b",
+        "sid=b; sid=a",
+        "sid=",
+        "other=a",
+    ] {
+        assert_eq!(
+            app.get(&[("cookie", cookies)]).await.cache(),
+            "miss",
+            "{cookies}"
+        );
+        assert_eq!(
+            app.get(&[("cookie", cookies)]).await.cache(),
+            "hit",
+            "{cookies}"
+        );
+    }
+    let mut odd = request("GET /", &[]);
+    let value = axum::http::HeaderValue::from_bytes(b"sid=a\xff").unwrap();
+    odd.headers_mut().insert(header::COOKIE, value);
+    let Ok(response) = app.app.clone().oneshot(odd).await;
+    assert_eq!(read(response).await.cache(), "bypass");
+}
+
+#[tokio::test]
+async fn past_its_time_a_page_is_answered_only_if_it_may_be() {
+    // RFC 9111, 4.2.4.
+    let hour = Duration::from_secs(3_600);
+    for (says, old) in [
+        ("max-age=1", true),
+        ("max-age=1, must-revalidate", false),
+        ("s-maxage=1", false),
+    ] {
+        let runs = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&runs);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let run = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let answer = dressed(200, &[("cache-control", says)], "page".to_owned());
+                if run == 0 { Ok(answer) } else { Err("down") }
+            }
+        });
+        let cache = Cache::in_memory();
+        let pages = layer(&cache).policy(Policy::new().stale_if_error(hour));
+        let service = pages.layer(service);
+        let ask = async || service.clone().oneshot(request("GET /", &[])).await;
+        assert!(ask().await.is_ok());
+        // Its second is over when the handler is asked again.
+        crate::outages::until(async || {
+            let _ = ask().await;
+            runs.load(Ordering::Relaxed) > 1
+        })
+        .await;
+        assert_eq!(ask().await.is_ok(), old, "{says}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_away_makes_the_page_stale() {
+    let (begun, gate) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&gate));
+    let change = async move || {
+        tell.notify_one();
+        wait.notified().await;
+    };
+    let app = Router::new()
+        .route("/", get(async || "page").post(change))
+        .layer(layer(&Cache::in_memory()));
+    ask(&app, "GET /", &[]).await;
+    assert_eq!(ask(&app, "GET /", &[]).await.cache(), "hit");
+    let posting = app.clone();
+    let post = tokio::spawn(async move { ask(&posting, "POST /", &[]).await });
+    begun.notified().await;
+    post.abort();
+    crate::outages::until(async || ask(&app, "GET /", &[]).await.cache() == "miss").await;
 }
