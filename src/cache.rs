@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
 use crate::observe::{Event, Stats, Witness};
 use crate::rules::Rules;
-use crate::store::{Breaker, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned};
+use crate::store::{Breaker, Cursor, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned, Walked};
 use crate::tier::Tier;
 
 /// A cache: one cloneable handle, without type parameters.
@@ -237,6 +237,13 @@ impl Cache {
         if let Err(error) = self.0.store.refresh_root().await {
             self.store_failed(None, &error);
         }
+    }
+
+    /// A step of a walk through the store's keys: counted, and whatever the breaker says.
+    pub(crate) async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        self.0.witness.round_trip();
+        let walked = self.0.store.walk(prefix, from).await;
+        walked.inspect_err(|error| self.store_failed(None, error))
     }
 
     /// Runs a batch: through the breaker, counted, and with one reply for each op.

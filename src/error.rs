@@ -58,6 +58,14 @@ pub enum CacheError {
         /// Why.
         reason: String,
     },
+    /// A pattern cannot be read.
+    #[error("the pattern `{pattern}`: {reason}")]
+    Pattern {
+        /// Which one.
+        pattern: String,
+        /// What is wrong with it and what is allowed.
+        reason: String,
+    },
     /// A key was asked for that cannot be keyed, such as a float.
     #[error("`{0}`: this key cannot be cached; invalidate the whole entity instead")]
     NotKeyable(String),

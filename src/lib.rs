@@ -81,6 +81,7 @@ mod error;
 mod fill;
 mod flight;
 mod gather;
+mod glob;
 #[cfg(feature = "http")]
 mod http;
 mod invalidation;

@@ -101,6 +101,15 @@ pub enum Event<'a> {
         /// How many keys, generations included.
         keys: u64,
     },
+    /// A step of a [walk](crate::Namespace::remove_matching) through the keys of a namespace was taken.
+    Walked {
+        /// The namespace.
+        entity: &'a str,
+        /// How many keys the store told of.
+        keys: u64,
+        /// How many of them matched. They are made stale next.
+        matched: u64,
+    },
     /// The store failed. A read goes on to the database; for a write see [`Event::Undelivered`].
     StoreFailed {
         /// On whose behalf, if one entity's.
@@ -322,6 +331,7 @@ impl Counters {
             Event::NotCached { .. }
             | Event::RoundTrip { .. }
             | Event::RefreshFailed { .. }
+            | Event::Walked { .. }
             | Event::BreakerOpened
             | Event::BreakerClosed
             | Event::Undelivered { .. }
@@ -341,6 +351,7 @@ impl<'a> Event<'a> {
             | Event::Coalesced { entity, .. }
             | Event::Fenced { entity, .. }
             | Event::RefreshFailed { entity }
+            | Event::Walked { entity, .. }
             | Event::Stale { entity, .. }
             | Event::Invalidated { entity, .. }
             | Event::Corrupt { entity, .. }

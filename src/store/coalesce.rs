@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::{Feed, Fingerprint, Op, Replies, Reply, Store, StoreError};
+use super::{Cursor, Feed, Fingerprint, Op, Replies, Reply, Store, StoreError, Walked};
 use crate::key::Key;
 
 /// To a store that answers within this time two requests are in flight at once: while it works on the
@@ -141,6 +141,10 @@ impl Store for Coalesced {
 
     async fn refresh_root(&self) -> Result<(), StoreError> {
         self.0.store.refresh_root().await
+    }
+
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        self.0.store.walk(prefix, from).await
     }
 
     fn feed(&self) -> Option<Arc<Feed>> {

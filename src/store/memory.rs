@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Feed, Op, Replies, Reply, Store, StoreError, Token};
+use super::{Cursor, Feed, Op, Replies, Reply, Store, StoreError, Token, Walked};
 use crate::key::Key;
 
 mod entry;
@@ -177,6 +177,20 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    /// A shard at a time.
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        let at: usize = from.0.parse().unwrap_or(0);
+        let next = |next: usize| Cursor(next.to_string());
+        let keys = match self.shards.get(at) {
+            Some(shard) => held(shard).keys(prefix, Instant::now()),
+            None => Vec::new(),
+        };
+        Ok(Walked {
+            keys,
+            next: (at + 1 < self.shards.len()).then(|| next(at + 1)),
+        })
+    }
+
     fn feed(&self) -> Option<Arc<Feed>> {
         self.feed.clone()
     }
@@ -232,6 +246,14 @@ impl Shard {
         }
         slot.visited = true;
         look(&slot.entry)
+    }
+
+    /// The keys that begin so, of what has not expired.
+    fn keys(&self, prefix: &str, now: Instant) -> Vec<Key> {
+        let lives = |slot: &Slot| !slot.entry.has_expired(now);
+        let slots = self.slots.iter();
+        let found = slots.filter(|(key, slot)| key.as_str().starts_with(prefix) && lives(slot));
+        found.map(|(key, _)| key.clone()).collect()
     }
 
     fn change(

@@ -308,6 +308,19 @@ pub struct Replies {
     pub items: Vec<Reply>,
 }
 
+/// Where a walk goes on. What stands in it is the store's own affair; the default is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// A step of a [walk](Store::walk).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Some of the keys.
+    pub keys: Vec<Key>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
 /// Why a store could not answer a batch.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -340,6 +353,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// or FLUSHALL another process may have created a new one. If it is missing, ours is planted
     /// again.
     async fn refresh_root(&self) -> Result<(), StoreError>;
+
+    /// A step of a walk through the keys that begin with `prefix`: some of them, and where to go on. A key that
+    /// stands from the first step to the last is told of once, or more often; one that comes or goes meanwhile may
+    /// be, and one that moves from one node of a cluster to another. Defaults to an error.
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        let _ = (prefix, from);
+        let cannot = "this store cannot tell which keys it holds";
+        Err(StoreError::Protocol(cannot.to_owned()))
+    }
 
     /// How many batches so far needed no request of their own, because they went out with another
     /// one's. Defaults to none.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Feed, Op, OwnChange, Replies, Store, StoreError};
+use super::{Cursor, Feed, Op, OwnChange, Replies, Store, StoreError, Walked};
 
 mod address;
 mod cluster;
@@ -221,6 +221,19 @@ impl Store for RedisStore {
             Ok(())
         };
         link.with_live(refresh).await
+    }
+
+    /// About a thousand keys at a time, of one node after another.
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        let link = match &self.home {
+            Home::Server(link) => link,
+            Home::Cluster(cluster) => return cluster.walk(prefix, from).await,
+        };
+        let (keys, next) = link.scan(prefix, &from.0).await?;
+        Ok(Walked {
+            keys,
+            next: next.map(Cursor),
+        })
     }
 
     fn feed(&self) -> Option<Arc<Feed>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::pause::{Pause, Point, Side, Which};
-use crate::store::{Feed, Op, Replies, Store, StoreError};
+use crate::store::{Cursor, Feed, Op, Replies, Store, StoreError, Walked};
 
 /// Something that goes wrong with batches on their way: all of them, until it is narrowed down.
 #[must_use = "a fault does nothing until it is injected"]
@@ -306,6 +306,17 @@ impl Store for FaultyStore {
             fate.reply()
         };
         self.living(false, refresh).await
+    }
+
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        let walk = async {
+            let fate = self.fate(&[]);
+            fate.arrive().await?;
+            let walked = self.inner.walk(prefix, from).await?;
+            fate.reply()?;
+            Ok(walked)
+        };
+        self.living(false, walk).await
     }
 
     fn merged(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::key::Key;
-use crate::store::{MemoryStore, Op, Replies, Store, StoreError};
+use crate::store::{Cursor, MemoryStore, Op, Replies, Store, StoreError, Walked};
 
 /// How much a model of a server holds, in bytes.
 const MEMORY: u64 = 64 << 20;
@@ -74,5 +74,9 @@ impl Store for Server {
 
     async fn refresh_root(&self) -> Result<(), StoreError> {
         self.running().refresh_root().await
+    }
+
+    async fn walk(&self, prefix: &str, from: &Cursor) -> Result<Walked, StoreError> {
+        self.running().walk(prefix, from).await
     }
 }

@@ -159,6 +159,14 @@ impl Cache {
         self.direct().remove_many(keys).await
     }
 
+    /// As [`Namespace::remove_matching`].
+    ///
+    /// # Errors
+    /// Those of it.
+    pub async fn remove_matching(&self, pattern: &str) -> Result<u64, CacheError> {
+        self.direct().remove_matching(pattern).await
+    }
+
     /// As [`Namespace::ttl`].
     pub async fn ttl(&self, key: &str) -> Option<Duration> {
         self.direct().ttl(key).await

@@ -10,11 +10,12 @@ use super::{Cacheable, Namespace, Plan};
 use crate::config::{Consistency, EntityPolicy};
 use crate::envelope::Envelope;
 use crate::error::CacheError;
+use crate::glob::Glob;
 use crate::fill::{Fetched, Found, Payload, note, note_ops};
 use crate::invalidation::Invalidation;
-use crate::key::Key;
+use crate::key::{Key, unescape};
 use crate::observe::Event;
-use crate::store::{Filled, Op, Over, Reply, StoreError, Token};
+use crate::store::{Cursor, Filled, Op, Over, Reply, StoreError, Token};
 
 /// How often a change is tried that others come before.
 const TRIES: usize = 100;
@@ -192,6 +193,69 @@ impl Namespace {
             invalidation.add(self.key(key.as_ref()));
         }
         self.cache.drop_now(invalidation).await
+    }
+
+    /// Makes stale what is under the keys that match a pattern, and answers how many they were. `*` is any text, `?`
+    /// any character, `[abc]`, `[a-z]`, `[^a-z]` one of a set, and `\` has the next character stand for itself.
+    ///
+    /// This walks through *all* keys of the store, about a thousand for a round trip, on each node of a cluster, and
+    /// tells [observers](crate::Event::Walked) of each step; a server answers others in between. What can be known
+    /// beforehand is better a namespace of its own, or a tag: [`invalidate`](Self::invalidate) is one round trip
+    /// however much there is, and misses nothing.
+    ///
+    /// # Consistency
+    /// What stands under a matching key when this is called is stale when it returns. What is stored meanwhile may
+    /// be or not, and what moves between nodes of a cluster meanwhile.
+    ///
+    /// # Errors
+    /// If the pattern cannot be read, or the store does not answer; then some keys may be stale already and others
+    /// not. An ACL user needs `+scan`.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm_cache::CacheError> {
+    /// # use sea_orm_cache::{Cache, Policy};
+    /// let cache = Cache::in_memory();
+    /// cache.set("search:tea", &1, &Policy::new()).await?;
+    /// cache.set("search:cups", &2, &Policy::new()).await?;
+    /// assert_eq!(cache.remove_matching("search:t*").await?, 1);
+    /// # Ok(()) }
+    /// ```
+    pub async fn remove_matching(&self, pattern: &str) -> Result<u64, CacheError> {
+        let glob = Glob::parse(pattern).map_err(|reason| CacheError::Pattern {
+            pattern: pattern.to_owned(),
+            reason,
+        })?;
+        let stem = self.key("");
+        let prefix = self.key(&glob.literal());
+        let (mut removed, mut from) = (0, Cursor::default());
+        loop {
+            let walked = self.cache.walk(prefix.as_str(), &from).await?;
+            let keys = walked.keys.len() as u64;
+            let name = |key: &Key| key.as_str().strip_prefix(stem.as_str()).map(unescape);
+            let matches = |key: &Key| name(key).is_some_and(|name| glob.matches(&name));
+            let mut found = Invalidation::default();
+            walked
+                .keys
+                .into_iter()
+                .filter(matches)
+                .for_each(|key| found.add(key));
+            let (entity, matched) = (&*self.name, found.len() as u64);
+            self.cache.emit(&Event::Walked {
+                entity,
+                keys,
+                matched,
+            });
+            if !found.is_empty() {
+                self.cache.drop_now(found).await?;
+            }
+            removed += matched;
+            match walked.next {
+                Some(next) => from = next,
+                None => return Ok(removed),
+            }
+        }
     }
 
     /// Makes everything in the namespace stale, in one round trip, however much it is: of this tenant, if it is

@@ -28,6 +28,7 @@ on_all!(
     another_type_or_codec_is_a_miss,
     additions_and_numbers_lose_nothing,
     lives_are_told_and_prolonged,
+    a_pattern_removes_what_matches_and_nothing_else,
     a_namespace_a_tag_and_a_tenant_are_apart,
     one_of_many_loads_in_all_processes,
     what_was_computed_from_a_row_goes_stale_with_it,
@@ -104,6 +105,49 @@ async fn what_is_set_is_read_until_it_is_removed(world: World) {
         people.get_many::<i32>(["5", "6", "7", "8"]).await,
         [Some(5), None, None, Some(8)]
     );
+}
+
+async fn a_pattern_removes_what_matches_and_nothing_else(world: World) {
+    let search = world.cache.namespace("search");
+    let of_tenant = search.scoped("ann");
+    let searches = world.cache.namespace("searches");
+    let others = [&of_tenant, &searches];
+    for namespace in [&search, &of_tenant, &searches] {
+        let many = (0..3_000).map(|n| (format!("page:{n}"), n));
+        namespace.set_many(many, &policy()).await.unwrap();
+        for key in ["page*", "Page:1", "päge:1", "a:page:1"] {
+            namespace.set(key, &0, &policy()).await.unwrap();
+        }
+    }
+    let has = async |namespace: &Namespace, key: &str| namespace.get::<i32>(key).await.is_some();
+
+    assert_eq!(search.remove_matching(r"page\*").await.unwrap(), 1);
+    assert!(!has(&search, "page*").await && has(&search, "page:1").await);
+    assert_eq!(search.remove_matching("p?ge:1").await.unwrap(), 2);
+    assert!(!has(&search, "päge:1").await && !has(&search, "page:1").await);
+    assert_eq!(search.remove_matching("page:[0-4]??").await.unwrap(), 400);
+    assert!(!has(&search, "page:499").await && has(&search, "page:500").await);
+    assert_eq!(search.remove_matching("page:*").await.unwrap(), 3_000 - 401);
+    assert_eq!(search.remove_matching("page:*").await.unwrap(), 0);
+    assert!(has(&search, "Page:1").await && has(&search, "a:page:1").await);
+    assert_eq!(search.remove_matching("*").await.unwrap(), 2);
+    for namespace in others {
+        let keys = (0..3_000).map(|n| format!("page:{n}"));
+        let all = namespace.get_many::<i32>(keys).await;
+        assert_eq!(all.iter().flatten().count(), 3_000);
+    }
+
+    let error = search.remove_matching("page:[0-4").await.unwrap_err();
+    let text = "the pattern `page:[0-4`: a `[` without its `]`: write `\\[` for a bracket";
+    assert_eq!(error.to_string(), text);
+
+    // A load that is under way counts as what it is about to store.
+    let removing = async {
+        search.remove_matching("slo*").await.unwrap();
+        Ok::<_, Infallible>(1)
+    };
+    let Ok(_) = search.get_or_set("slow", &policy(), removing).await;
+    assert!(!has(&search, "slow").await);
 }
 
 async fn another_type_or_codec_is_a_miss(world: World) {

@@ -39,7 +39,7 @@ use super::link::{Link, Live, Target};
 use super::resp::{Answer, Request};
 use super::wire::{self, Call};
 use super::{RedisOptions, own_changes};
-use crate::store::{Feed, Op, Replies, StoreError, Token};
+use crate::store::{Cursor, Feed, Op, Replies, StoreError, Token, Walked};
 
 mod map;
 
@@ -153,6 +153,31 @@ impl Cluster {
             .collect::<Result<_, _>>()?;
         let root = self.in_time(deadline, self.root(&witnesses)).await?;
         Ok(Replies { root, items })
+    }
+
+    /// A step of a walk: of the primary that the cursor names, and at its end of the next one by address. Where
+    /// that one is none any more, the walk begins again.
+    pub(super) async fn walk(
+        self: &Arc<Self>,
+        prefix: &str,
+        from: &Cursor,
+    ) -> Result<Walked, StoreError> {
+        let deadline = Instant::now() + self.options.command_timeout;
+        let map = self.in_time(deadline, self.map()).await?;
+        let mut nodes: Vec<_> = map.primaries().iter().collect();
+        nodes.sort_by_cached_key(ToString::to_string);
+        let (place, cursor) = from.0.rsplit_once(' ').unwrap_or_default();
+        let found = nodes.iter().position(|node| node.to_string() == place);
+        let (at, cursor) = found.map_or((0, ""), |at| (at, cursor));
+        let link = self.link(nodes[at]);
+        let scanned = link.scan(prefix, cursor).await;
+        let (keys, rest) = scanned.inspect_err(|_| self.look_soon(None))?;
+        let next = match rest {
+            Some(cursor) => Some((nodes[at], cursor)),
+            None => nodes.get(at + 1).map(|node| (*node, String::new())),
+        };
+        let next = next.map(|(node, cursor)| Cursor(format!("{node} {cursor}")));
+        Ok(Walked { keys, next })
     }
 
     /// Looks at the cluster again, and at its root generation.

@@ -15,6 +15,7 @@ use super::sentinel::Sentinels;
 use super::wire::{self, Call, SCRIPTS, Scripts};
 use super::{RedisOptions, own_changes};
 use crate::clock;
+use crate::key::Key;
 use crate::store::{Feed, Op, Reply, StoreError, Token};
 
 /// After this many stalls in a row a connection is given up. One stall is more likely a slow server
@@ -121,6 +122,17 @@ impl Link {
                 Err(StoreError::Timeout(limit))
             }
         }
+    }
+
+    /// Some of the keys that begin with `prefix`, and the cursor to go on with, if that is not all.
+    pub(super) async fn scan(
+        self: &Arc<Self>,
+        prefix: &str,
+        cursor: &str,
+    ) -> Result<(Vec<Key>, Option<String>), StoreError> {
+        let request = wire::scan(prefix, cursor);
+        let scan = async |live: Live| live.ask(&request).await;
+        wire::scanned(self.with_live(scan).await?.pop())
     }
 
     /// The connection, if there is one.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::resp::{Answer, Refusal, Request};
+use crate::key::Key;
 use crate::store::{
     Acquired, Filled, Fingerprint, LEASE_KEPT, Op, Over, Reply, Seen, StoreError, Token,
 };
@@ -88,6 +89,23 @@ const ROOT: &str = script!("../lua/root.lua", allow_oom);
 /// The command that loads a script.
 pub(super) fn load(request: &mut Request, script: &Script) {
     request.command([b"SCRIPT", b"LOAD", script.source.as_bytes()]);
+}
+
+/// The command that looks at about a thousand keys and tells those that begin with `prefix`, in which nothing
+/// stands for anything but itself.
+pub(super) fn scan(prefix: &str, cursor: &str) -> Request {
+    let mut request = Request::default();
+    let cursor = if cursor.is_empty() { "0" } else { cursor };
+    let pattern = format!("{prefix}*");
+    request.command([
+        b"SCAN",
+        cursor.as_bytes(),
+        b"MATCH",
+        pattern.as_bytes(),
+        b"COUNT",
+        b"1000",
+    ]);
+    request
 }
 
 /// What is asked of a server: one command on one key.
@@ -387,6 +405,25 @@ fn acquired(answer: Answer) -> Result<Acquired, StoreError> {
             .ok_or_else(|| unexpected("an acquire")),
         _ => Err(unexpected("an acquire")),
     }
+}
+
+/// The keys that a [`scan`] found, and its next cursor unless it is at its end.
+pub(super) fn scanned(answer: Option<Answer>) -> Result<(Vec<Key>, Option<String>), StoreError> {
+    let parts = match answer {
+        Some(Answer::Array(parts)) => parts,
+        Some(Answer::Error(error)) => return Err(StoreError::Protocol(error.text().to_owned())),
+        _ => return Err(unexpected("a scan")),
+    };
+    let text = |text: &Bytes| std::str::from_utf8(text).ok().map(str::to_owned);
+    let [Answer::Text(cursor), Answer::Array(keys)] = &parts[..] else {
+        return Err(unexpected("a scan"));
+    };
+    let keys = keys.iter().filter_map(|key| match key {
+        // What is no text is none of ours.
+        Answer::Text(key) => text(key).map(Key::from),
+        _ => None,
+    });
+    Ok((keys.collect(), text(cursor).filter(|cursor| cursor != "0")))
 }
 
 /// The root generation's name.
