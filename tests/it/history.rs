@@ -42,7 +42,7 @@ async fn processes_never_read_stale_rows_whatever_fails() {
     let reads = setting("HISTORY_READS").unwrap_or(READS);
     let mut rng = Rng::with_seed(seed);
     let (started, mut all) = (Instant::now(), Counts::default());
-    for round in 1.. {
+    for round in 1..10_u64 {
         let counts = play((reads - all.reads).min(READS), &mut rng, seed).await;
         let last = all.reads + counts.reads >= reads;
         if !last {
@@ -105,16 +105,17 @@ async fn a_store_whose_fences_belong_to_nobody_is_found_out() {
     finds(Mutant::SharedFence).await;
 }
 
-/// How long a mutant may remain undiscovered.
-const FOUND_WITHIN: Duration = Duration::from_secs(60);
+/// How long a mutant may remain undiscovered. Most are found in their first round; a round of two seconds misses one
+/// of them about every other time, and on a busy machine more often.
+const FOUND_WITHIN: Duration = Duration::from_secs(300);
 
 async fn finds(mutant: Mutant) {
     let started = Instant::now();
-    for round in 1.. {
+    for round in 1_u64.. {
         let mut scene = Scene::set(4, 2, fastrand::u64(..)).await;
         scene.start_mutants(mutant);
         scene.fleet.move_on().await;
-        sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(2 * round)).await;
         let (counts, kept) = scene.conclude(&mutant.to_string()).await;
         if kept.is_some() {
             let after = Duration::from_nanos(counts.found_after.unwrap_or_default());
