@@ -13,11 +13,15 @@ use crate::store::TlsOptions;
 #[cfg(feature = "redis")]
 use crate::store::{Coalesced, RedisOptions, RedisStore};
 use crate::store::{MemoryStore, Store};
+use crate::values::Codec;
 
 /// Settings that live as long as the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) prefix: String,
+    /// Of values that do not say.
+    pub(crate) ttl: Duration,
+    pub(crate) codec: Codec,
     pub(crate) lease_ttl: Duration,
     pub(crate) fence_ttl: Duration,
     pub(crate) write_policy: WritePolicy,
@@ -45,6 +49,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             prefix: "soc".to_owned(),
+            ttl: Duration::from_secs(300),
+            codec: Codec::default(),
             lease_ttl: Duration::from_secs(3),
             fence_ttl: Duration::from_secs(10),
             write_policy: WritePolicy::default(),
@@ -161,6 +167,20 @@ impl CacheBuilder {
     /// The first part of every key. Defaults to `soc`. Programs that share data share the prefix.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// How long values live whose [`Policy`](crate::Policy) does not say. Entities say it by
+    /// `#[cached(ttl = "..")]`. Defaults to 5 minutes.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// How values of [namespaces](crate::Namespace) are written that do not say. Defaults to
+    /// [`Codec::MessagePack`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.settings.codec = codec;
         self
     }
 

@@ -23,7 +23,9 @@ use crate::journal::Journal;
 use crate::key::{Key, entity_of, tag_key};
 use crate::observe::{Event, Stats, Witness};
 use crate::rules::Rules;
-use crate::store::{Breaker, Cursor, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned, Walked};
+use crate::store::{
+    Breaker, Cursor, MemoryStore, Op, Replies, Reply, Store, StoreError, Token, Turned, Walked,
+};
 use crate::tier::Tier;
 
 /// A cache: one cloneable handle, without type parameters.
@@ -281,6 +283,7 @@ impl Cache {
     {
         let cache = self.clone();
         let invalidation = self.ruled(invalidation);
+        let keys = invalidation.len();
         let task = async move {
             let writer = Token::random();
             let fence = cache.fence(&invalidation, writer).await?;
@@ -291,7 +294,8 @@ impl Cache {
             cache.end(&invalidation, fence, over).await;
             Ok(outcome)
         };
-        match tokio::spawn(task.in_current_span()).await {
+        let span = tracing::debug_span!("cache.write", keys);
+        match tokio::spawn(task.instrument(span)).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(panic))) => std::panic::resume_unwind(panic),
             Ok(Err(refused)) => Err(refused),
@@ -480,7 +484,8 @@ impl Shared {
         self.witness.round_trip();
         let (sent, abandoned) = (self.breaker.sent(), Abandoned(Some(&self.breaker)));
         let began = self.witness.is_observed().then(Instant::now);
-        let answer = self.store.run(batch).await;
+        let span = tracing::debug_span!("cache.request", ops = asked);
+        let answer = self.store.run(batch).instrument(span).await;
         abandoned.answered();
         if let Some(began) = began {
             let took = began.elapsed();

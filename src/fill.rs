@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 pub(crate) use self::aged::{Found, Spare};
 use crate::cache::Cache;
@@ -76,6 +77,11 @@ pub(crate) struct Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// What is done about keys that missed.
+    fn span(&self) -> tracing::Span {
+        tracing::debug_span!("cache.fill", entity = self.entity)
+    }
+
     /// How many of the dependencies a value needs.
     fn needs(&self, present: bool) -> usize {
         match present {
@@ -179,7 +185,7 @@ impl Cache {
         fetch.look_up().await;
         if fetch.is_open() {
             // In a box of its own: a hit does not carry about what only a miss needs.
-            Box::pin(fetch.fill_up(load)).await?;
+            Box::pin(fetch.fill_up(load).instrument(shape.span())).await?;
         }
         Ok(fetch.finish())
     }

@@ -136,10 +136,18 @@ mod tests {
     #[test]
     fn patterns_are_those_of_redis() {
         for (pattern, yes, no) in [
-            ("search:*", &["search:", "search:a:b"][..], &["search", "xsearch:"][..]),
+            (
+                "search:*",
+                &["search:", "search:a:b"][..],
+                &["search", "xsearch:"][..],
+            ),
             ("*", &["", "a", "é"], &[]),
             ("h?llo", &["hello", "hüllo"], &["hllo", "heello"]),
-            ("h*llo", &["hllo", "heeeello", "hllollo"], &["hello!", "ello"]),
+            (
+                "h*llo",
+                &["hllo", "heeeello", "hllollo"],
+                &["hello!", "ello"],
+            ),
             ("h[ae]llo", &["hello", "hallo"], &["hillo"]),
             ("h[^e]llo", &["hallo"], &["hello", "hllo"]),
             ("h[a-c]llo", &["hbllo"], &["hdllo"]),
@@ -157,7 +165,10 @@ mod tests {
     #[test]
     fn many_stars_take_no_longer_than_one() {
         let key = "a".repeat(10_000);
-        assert!(!matches(&"*a".repeat(50).replace("**", "*"), &(key.clone() + "b")));
+        assert!(!matches(
+            &"*a".repeat(50).replace("**", "*"),
+            &(key.clone() + "b")
+        ));
         assert!(matches(&"*".repeat(10_000), &key));
     }
 

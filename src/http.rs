@@ -103,7 +103,7 @@ type Of<T> = Arc<dyn Fn(&RequestParts) -> T + Send + Sync>;
 type StoreWhen = Arc<dyn Fn(&RequestParts, &ResponseParts) -> bool + Send + Sync>;
 
 impl ResponseCache {
-    /// Responses in this cache, for 5 minutes.
+    /// Responses in this cache, for as long as its [`ttl`](crate::CacheBuilder::ttl).
     pub fn new(cache: &Cache) -> Self {
         Self {
             cache: cache.clone(),
@@ -122,7 +122,7 @@ impl ResponseCache {
         }
     }
 
-    /// How long a response is kept whose handler does not say. Defaults to 5 minutes.
+    /// How long a response is kept whose handler does not say. Defaults to the cache's [`ttl`](crate::CacheBuilder::ttl).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.policy = self.policy.ttl(ttl);
         self

@@ -57,8 +57,14 @@
 //! behind that their turn did not come ([`CacheError::Overloaded`]). When the cache is away the database answers, and
 //! writes do as their [`WritePolicy`] says.
 //!
+//! # Tracing
+//! Through `tracing`: what an operator should see as events (see [`Event`]), and at the level `debug` the spans
+//! `cache.request` (`ops`), one request to the store; `cache.fill` (`entity`), what is done about keys that missed,
+//! the query included; `cache.write` (`keys`), a write with its fences.
+//!
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
+//! - `config`: named caches from a configuration: [`Caches`].
 //! - `http`: a tower layer that caches responses.
 //! - `session`: a store for tower-sessions.
 //! - `metrics`: counters and histograms for the `metrics` crate.
@@ -73,6 +79,8 @@ extern crate self as sea_orm_cache;
 mod builder;
 mod bulkhead;
 mod cache;
+#[cfg(feature = "config")]
+mod caches;
 mod clock;
 mod codec;
 mod config;
@@ -101,6 +109,8 @@ mod values;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
+#[cfg(feature = "config")]
+pub use caches::{Caches, CachesConfig, ConfigError};
 pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
 pub use error::CacheError;
 #[cfg(feature = "http")]
@@ -135,10 +145,7 @@ pub mod __private {
     pub use crate::codec::{put_row, row as take_row};
     /// What the code of `#[memoize]` calls.
     pub mod memo {
-        pub use crate::memo::{
-            Call, Fallible, FallibleOptional, Memo, Optional, Plain, clear, load, name, place,
-            stats,
-        };
+        pub use crate::memo::{Call, Memo, Probe, clear, kind, load, name, owned, place, stats};
     }
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};

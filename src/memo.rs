@@ -6,15 +6,16 @@ mod through;
 
 use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use answer::{Answer, Fallible, FallibleOptional, Optional, Plain};
+pub use answer::{Answer, Probe, kind};
 pub use call::Call;
 use quick_cache::sync::{self, EntryAction, EntryResult};
 use quick_cache::{DefaultHashBuilder, UnitWeighter};
-pub use through::{MemoHome, clear, load, name, place, stats};
+pub use through::{MemoHome, clear, load, name, owned, place, stats};
 
 use crate::clock::{self, Ticks};
 
@@ -67,17 +68,21 @@ pub struct MemoStats {
     pub capacity: u64,
 }
 
-/// An answer that is remembered.
+/// What came of a call.
 #[derive(Clone)]
-struct Held {
-    /// Nothing, if that was the answer.
-    value: Option<Arc<dyn Any + Send + Sync>>,
-    until: Ticks,
+enum Held {
+    /// An answer, which may be that there is nothing.
+    Answer {
+        value: Option<Arc<dyn Any + Send + Sync>>,
+        until: Ticks,
+    },
+    /// Its work failed then. Those who waited for it work each by themselves, not one after the other.
+    Failed(Ticks),
 }
 
 /// What is known of a call.
 enum Known<'m> {
-    Answered(Held),
+    Answered(Option<Arc<dyn Any + Send + Sync>>),
     /// It is this caller's to work; who asks for the same waits while the guard is there.
     Ours(Option<Guard<'m>>),
 }
@@ -97,17 +102,22 @@ impl Memo {
     }
 
     /// What was answered to this call, or else what `work` answers. Of all who make the same call at the same
-    /// moment one works; if it fails or panics, the next one does. No lock is held meanwhile: `work` may make
-    /// other calls.
-    pub fn remember<A: Answer>(&self, call: Call, work: impl FnOnce() -> A::Output) -> A::Output
+    /// moment one works; if it fails, each of the others does, and if it panics, the next one. No lock is held
+    /// meanwhile: `work` may make other calls.
+    pub fn remember<A: Answer>(
+        &self,
+        _: PhantomData<A>,
+        call: Call,
+        work: impl FnOnce() -> A::Output,
+    ) -> A::Output
     where
         A::Value: Clone + Send + Sync + 'static,
     {
         let known = self.fresh(&call).unwrap_or_else(|| {
-            let now = clock::now();
+            let began = clock::now();
             known(
                 self.results()
-                    .entry(&call, None, |_, held| judge(held, now)),
+                    .entry(&call, None, |_, held| judge(held, began)),
             )
         });
         match self.recall::<A>(known) {
@@ -119,6 +129,7 @@ impl Memo {
     /// The same for work that waits. When its caller goes away, the next one works.
     pub async fn remember_async<A: Answer>(
         &self,
+        _: PhantomData<A>,
         call: Call,
         work: impl Future<Output = A::Output>,
     ) -> A::Output
@@ -128,8 +139,8 @@ impl Memo {
         let known = match self.fresh(&call) {
             Some(known) => known,
             None => {
-                let now = clock::now();
-                let judge = |_: &Call, held: &mut Held| judge(held, now);
+                let began = clock::now();
+                let judge = |_: &Call, held: &mut Held| judge(held, began);
                 known(self.results().entry_async(&call, judge).await)
             }
         };
@@ -146,10 +157,13 @@ impl Memo {
 
     /// The counters, as they stand.
     pub fn stats(&self) -> MemoStats {
+        let is_answer = |held: &Held| matches!(held, Held::Answer { .. });
+        let answers = self.results().iter();
+        let entries = answers.filter(|(_, held)| is_answer(held)).count();
         MemoStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
-            entries: self.results().len() as u64,
+            entries: entries as u64,
             capacity: self.capacity as u64,
         }
     }
@@ -164,8 +178,10 @@ impl Memo {
             tracing::warn!(reason, "a call is not remembered");
             return Some(Known::Ours(None));
         }
-        let held = self.results().get(call)?;
-        (held.until > clock::now()).then_some(Known::Answered(held))
+        match self.results().get(call)? {
+            Held::Answer { value, until } if until > clock::now() => Some(Known::Answered(value)),
+            _ => None,
+        }
     }
 
     /// The answer, or what is needed to work it out.
@@ -174,7 +190,7 @@ impl Memo {
         A::Value: Clone + 'static,
     {
         let guard = match known {
-            Known::Answered(held) => match held.value {
+            Known::Answered(value) => match value {
                 None => {
                     self.hits.fetch_add(1, Ordering::Relaxed);
                     return Ok(A::join(Ok(None)));
@@ -198,19 +214,28 @@ impl Memo {
         A::Value: Clone + Send + Sync + 'static,
     {
         let answer = A::split(answer);
-        if let (Some(guard), Ok(value)) = (guard, &answer) {
-            let life = match value {
-                Some(_) => self.ttl,
-                None => self.absent_ttl.or(self.ttl),
-            };
-            let held = Held {
-                value: value.clone().map(|value| Arc::new(value) as _),
-                until: life.map_or(Ticks(u64::MAX), |life| clock::now().after(life)),
-            };
+        if let Some(guard) = guard {
             // Refused if it was cleared meanwhile.
-            let _ = guard.insert(held);
+            let _ = guard.insert(match &answer {
+                Ok(value) => Held::Answer {
+                    until: self.end(value.is_some()),
+                    value: value.clone().map(|value| Arc::new(value) as _),
+                },
+                Err(_) => Held::Failed(clock::now()),
+            });
         }
         A::join(answer)
+    }
+}
+
+impl Memo {
+    /// How long something, or nothing, that is answered now is remembered.
+    fn end(&self, is_some: bool) -> Ticks {
+        let life = match is_some {
+            true => self.ttl,
+            false => self.absent_ttl.or(self.ttl),
+        };
+        life.map_or(Ticks(u64::MAX), |life| clock::now().after(life))
     }
 }
 
@@ -223,8 +248,13 @@ impl fmt::Debug for Memo {
     }
 }
 
-fn judge(held: &Held, now: Ticks) -> EntryAction<Held> {
-    match held.until > now {
+/// For a caller who began at `began`.
+fn judge(held: &Held, began: Ticks) -> EntryAction<Held> {
+    let answers = match held {
+        Held::Answer { until, .. } => *until > began,
+        Held::Failed(at) => *at >= began,
+    };
+    match answers {
         true => EntryAction::Retain(held.clone()),
         false => EntryAction::ReplaceWithGuard,
     }
@@ -242,7 +272,8 @@ fn known(
     >,
 ) -> Known<'_> {
     match entry {
-        EntryResult::Retained(held) => Known::Answered(held),
+        EntryResult::Retained(Held::Answer { value, .. }) => Known::Answered(value),
+        EntryResult::Retained(Held::Failed(_)) => Known::Ours(None),
         EntryResult::Vacant(guard) | EntryResult::Replaced(guard, _) => Known::Ours(Some(guard)),
         EntryResult::Removed(..) | EntryResult::Timeout => Known::Ours(None),
     }

@@ -63,12 +63,13 @@ impl Cache {
 impl Namespace {
     fn of(cache: Cache, tenant: Option<Arc<str>>, name: &str) -> Self {
         let prefix = &cache.settings().prefix;
+        let codec = cache.settings().codec;
         Self {
             generation: namespace_key(prefix, tenant.as_deref(), name),
             cache,
             tenant,
             name: name.into(),
-            codec: Codec::default(),
+            codec,
         }
     }
 
@@ -82,7 +83,8 @@ impl Namespace {
         }
     }
 
-    /// The same namespace, whose values are written and read like this. What stands there in another codec is a
+    /// The same namespace, whose values are written and read like this. Defaults to the cache's
+    /// [`codec`](crate::CacheBuilder::codec). What stands there in another codec is a
     /// miss.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
@@ -207,7 +209,7 @@ impl Namespace {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let request = [self.request(self.key(key))].into();
-        let (entity, plan) = (policy.entity(), self.plan(policy));
+        let (entity, plan) = (&self.timed(policy), self.plan(policy));
         let found = match (entity.consistency, plan) {
             (Consistency::Database, _) | (_, Err(_)) => None,
             (level, Ok(plan)) => {
@@ -220,14 +222,15 @@ impl Namespace {
             Some(Found::Fresh(fetched)) => return Ok(sure(fetched.value)),
             Some(Found::Aged(spare)) => {
                 let seal = spare.seal();
-                (spare.while_revalidating(policy.entity()), seal)
+                (spare.while_revalidating(entity), seal)
             }
             Some(Found::Nothing) | None => (None, None),
         };
         let (namespace, name, policy) = (self.clone(), key.to_owned(), policy.clone());
         let load = Box::pin(load);
         let work = async move {
-            let load = within(policy.entity(), &namespace.name, load);
+            let timed = namespace.timed(&policy);
+            let load = within(&timed, &namespace.name, load);
             let load = async { Ok(Sure(Valued::of(Some(load.await?), namespace.codec))) };
             namespace
                 .load(&name, &policy, Known::Missed(seal), load)
@@ -271,7 +274,7 @@ impl Namespace {
         known: Known,
         load: impl Future<Output = Result<P, E>> + Send,
     ) -> Result<P, E> {
-        let entity = policy.entity();
+        let entity = &self.timed(policy);
         if entity.consistency == Consistency::Database {
             return load.await;
         }
@@ -341,6 +344,11 @@ impl Namespace {
             asked: Vec::new(),
             outdated: None,
         }
+    }
+
+    /// How long a value of this policy lives, and how fresh it is.
+    fn timed(&self, policy: &Policy) -> EntityPolicy {
+        policy.entity(self.cache.settings().ttl)
     }
 
     /// What a value of this policy depends on.

@@ -60,9 +60,9 @@ pub fn cache_hooks(args: TokenStream, item: TokenStream) -> TokenStream {
 /// A function that remembers what it has answered.
 ///
 /// A call with arguments that were there before is answered without running the body; of all who make the same
-/// call at the same moment one works. On `fn` and `async fn`, free or in an `impl` block, not in a trait or an
+/// call at the same moment one works; if it fails, each of the others does. On `fn` and `async fn`, free or in an `impl` block, not in a trait or an
 /// `impl` of one. Errors of a function that answers a `Result` go to the caller and are not remembered; that an
-/// `Option` is `None` is. Both are known by the name of the type: an alias must be called `Result`, too.
+/// `Option` is `None` is. Generic parameters are allowed in arguments that are skipped.
 ///
 /// Without `cache`, answers are remembered in this process, for each function on its own, until they are evicted,
 /// cleared or past their ttl: for what depends on its arguments alone. With `cache = ..`, any expression of a
@@ -74,7 +74,7 @@ pub fn cache_hooks(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | attribute | meaning |
 /// |---|---|
 /// | `capacity = 1000` | how many answers are remembered in this process; 1000 if not said |
-/// | `ttl = "10m"` | how long an answer lives; in this process without end if not said, in a cache 5 minutes |
+/// | `ttl = "10m"` | how long an answer lives; in this process without end if not said, in a cache as long as its `CacheBuilder::ttl` |
 /// | `absent_ttl = "30s"` | how long `None` lives; in this process as long as anything if not said, in a cache 30 seconds |
 /// | `key = "{id}:{lang}"` | tells calls apart, instead of the arguments; or an expression, or several in parentheses: `key = (self.id, lang)` |
 /// | `associated` | says that it is in an `impl` block, where the signature has neither `self` nor `Self` |

@@ -4,13 +4,13 @@ mod input;
 
 use std::time::Duration;
 
-use input::{Answer, Memoized, Options};
+use input::{Memoized, Options};
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Expr, ExprLit, ExprReference, FnArg, Ident, ItemFn, Lit, Pat, Token, Visibility,
-    parse_quote,
+    Attribute, Expr, ExprLit, ExprReference, FnArg, Ident, ItemFn, Lit, Pat, Token, Type,
+    Visibility, parse_quote,
 };
 
 use crate::input::Errors;
@@ -77,7 +77,7 @@ fn wrap(memoized: &mut Memoized) {
         .collect();
     let (runtime, call) = (runtime(), call(memoized, &arguments));
     let (body, output) = (&memoized.function.block, &memoized.output);
-    let answer = answer(memoized.answer);
+    let answer = answer(&memoized.output);
     let work = match memoized.function.sig.asyncness {
         None => quote!(move || -> #output { #rebind #body }),
         Some(_) => quote!(async move {
@@ -103,16 +103,16 @@ fn wrap(memoized: &mut Memoized) {
                 let #place = #runtime::place(#home, #name);
                 let #key = #call;
                 let #policy = #settings;
-                #runtime::#load::<#answer>(#place, #key, #policy, #work).await
+                #runtime::#load(#answer, #place, #key, #policy, #work).await
             })
         }
         (None, Some(_)) => parse_quote!({
             let #key = #call;
-            #store.#remember_async::<#answer>(#key, #work).await
+            #store.#remember_async(#answer, #key, #work).await
         }),
         (None, None) => parse_quote!({
             let #key = #call;
-            #store.#remember::<#answer>(#key, #work)
+            #store.#remember(#answer, #key, #work)
         }),
     };
 }
@@ -175,14 +175,16 @@ fn reference(expr: &Expr) -> Expr {
     })
 }
 
-fn answer(answer: Answer) -> TokenStream {
+/// What the function answers, by its type.
+fn answer(output: &Type) -> TokenStream {
     let runtime = runtime();
-    match answer {
-        Answer::Plain => quote!(#runtime::Plain<_>),
-        Answer::Optional => quote!(#runtime::Optional<_>),
-        Answer::Fallible => quote!(#runtime::Fallible<_, _>),
-        Answer::FallibleOptional => quote!(#runtime::FallibleOptional<_, _>),
-    }
+    quote!({
+        #[allow(unused_imports)]
+        use #runtime::kind::{
+            OfFallible as _, OfFallibleOptional as _, OfOptional as _, OfPlain as _,
+        };
+        (&&&#runtime::Probe::<#output>::new()).kind()
+    })
 }
 
 fn policy(options: &Options) -> TokenStream {
@@ -212,18 +214,19 @@ fn policy(options: &Options) -> TokenStream {
         .database
         .as_ref()
         .map(|label| quote!(.database(#label)));
+    let runtime = runtime();
     let tags = options.tags.iter();
     let entities = options.depends_on.iter();
     let rows = options.depends_on_row.iter().map(|row| {
         let (entity, key) = (&row.entity, &row.key);
-        quote!(.depends_on_row::<#entity>(#key))
+        quote!(.depends_on_row::<#entity>(#runtime::owned(&(#key))))
     });
     quote! {
         ::sea_orm_cache::Policy::new()
             #(#settings)*
             #consistency
             #database
-            #(.tags([#tags]))*
+            #(.tags([::std::string::ToString::to_string(&(#tags))]))*
             #(.depends_on::<#entities>())*
             #(#rows)*
     }
@@ -472,10 +475,14 @@ mod tests {
             ),
         );
         let policy = "Policy :: new () . ttl (:: core :: time :: Duration :: from_millis (1000u64)) \
-             . database (\"archive\") . tags ([\"a\"]) . tags ([format ! (\"b\")]) \
-             . depends_on :: < city :: Entity > () . depends_on_row :: < country :: Entity > (id)";
+             . database (\"archive\") . tags ([:: std :: string :: ToString :: to_string (& (\"a\"))]) \
+             . tags ([:: std :: string :: ToString :: to_string (& (format ! (\"b\")))]) . depends_on :: < city :: Entity > () . depends_on_row :: < country :: Entity > \
+             (:: sea_orm_cache :: __private :: memo :: owned (& (id)))";
         contains(&code, &[policy, "place (& db . cache () , f :: NAME)"]);
-        contains(&code, &["FallibleOptional < _ , _ >"]);
+        contains(
+            &code,
+            &["Probe :: < Result < Option < u8 > , E > > :: new ()"],
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{Cache, Fetch, Fetched, Few, Payload, Request, Shape, Stale, State};
 use crate::config::EntityPolicy;
@@ -83,7 +84,7 @@ impl Cache {
         };
         let mut fetch = Fetch::new(self, shape, SmallVec::from_iter([request]));
         fetch.states.push(state);
-        Box::pin(fetch.fill_up(load)).await?;
+        Box::pin(fetch.fill_up(load).instrument(shape.span())).await?;
         Ok(fetch.finish())
     }
 

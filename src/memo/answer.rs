@@ -37,6 +37,49 @@ pub struct Fallible<T, E>(PhantomData<(T, E)>);
 #[derive(Debug)]
 pub struct FallibleOptional<T, E>(PhantomData<(T, E)>);
 
+/// Tells what a function answers that answers a `T`, whatever the type is called:
+/// `(&&&Probe::<T>::new()).kind()`, with the traits of [`kind`] in scope. The compiler takes the first that fits.
+#[derive(Debug)]
+pub struct Probe<T>(PhantomData<T>);
+
+impl<T> Probe<T> {
+    /// A probe.
+    #[expect(clippy::new_without_default, reason = "a probe is no value of its own")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// What a [`Probe`] finds.
+pub mod kind {
+    use super::{Fallible, FallibleOptional, Optional, PhantomData, Plain, Probe};
+
+    macro_rules! kinds {
+        ($($trait:ident: [$($generic:ident),*] $of:ty => $kind:ty),* $(,)?) => { $(
+            #[doc = concat!("Of `", stringify!($kind), "`.")]
+            pub trait $trait {
+                /// What is answered.
+                type Answer;
+                /// The same.
+                fn kind(&self) -> PhantomData<Self::Answer> {
+                    PhantomData
+                }
+            }
+
+            impl<$($generic),*> $trait for $of {
+                type Answer = $kind;
+            }
+        )* };
+    }
+
+    kinds! {
+        OfFallibleOptional: [T, E] &&Probe<Result<Option<T>, E>> => FallibleOptional<T, E>,
+        OfFallible: [T, E] &Probe<Result<T, E>> => Fallible<T, E>,
+        OfOptional: [T] &Probe<Option<T>> => Optional<T>,
+        OfPlain: [T] Probe<T> => Plain<T>,
+    }
+}
+
 impl<T> Answer for Plain<T> {
     type Output = T;
     type Value = T;

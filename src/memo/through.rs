@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 
 use super::answer::{Answer, sure};
@@ -96,9 +97,15 @@ pub fn name<T: ?Sized>(function: &str) -> String {
     format!("memo:{}::{function}", type_name::<T>())
 }
 
+/// A key or tag of its own, of what may be used once more.
+pub fn owned<T: Clone>(value: &T) -> T {
+    value.clone()
+}
+
 /// What was answered to this call, or else what `work` answers, as
 /// [`get_or_set`](Namespace::get_or_set) has it.
 pub fn load<A: Answer>(
+    _: PhantomData<A>,
     place: Place,
     call: Call,
     policy: Policy,

@@ -46,6 +46,8 @@ pub enum Codec {
 #[must_use]
 pub struct Policy {
     entity: EntityPolicy,
+    /// The cache's, if there is none.
+    ttl: Option<Duration>,
     tags: Vec<String>,
     database: Arc<str>,
     sources: Vec<Source>,
@@ -74,6 +76,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             entity: EntityPolicy::default(),
+            ttl: None,
             tags: Vec::new(),
             database: "main".into(),
             sources: Vec::new(),
@@ -83,14 +86,15 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The defaults: 5 minutes, depending on nothing.
+    /// The defaults: for as long as the cache's [`ttl`](crate::CacheBuilder::ttl), depending on nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long a value lives. Defaults to 5 minutes.
+    /// How long a value lives. Defaults to the cache's [`ttl`](crate::CacheBuilder::ttl), which defaults to 5
+    /// minutes.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.entity.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -192,8 +196,12 @@ impl Policy {
         self
     }
 
-    pub(super) fn entity(&self) -> &EntityPolicy {
-        &self.entity
+    /// In a cache where values live for so long if their policy does not say.
+    pub(super) fn entity(&self, ttl: Duration) -> EntityPolicy {
+        EntityPolicy {
+            ttl: self.ttl.unwrap_or(ttl),
+            ..self.entity.clone()
+        }
     }
 
     pub(super) fn tag_names(&self) -> impl Iterator<Item = &str> {

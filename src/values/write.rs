@@ -10,8 +10,8 @@ use super::{Cacheable, Namespace, Plan};
 use crate::config::{Consistency, EntityPolicy};
 use crate::envelope::Envelope;
 use crate::error::CacheError;
-use crate::glob::Glob;
 use crate::fill::{Fetched, Found, Payload, note, note_ops};
+use crate::glob::Glob;
 use crate::invalidation::Invalidation;
 use crate::key::{Key, unescape};
 use crate::observe::Event;
@@ -398,7 +398,8 @@ impl Namespace {
                 });
             }
         };
-        let written = self.put_noted(&payloads, &plan, policy.entity(), put).await;
+        let policy = &self.timed(policy);
+        let written = self.put_noted(&payloads, &plan, policy, put).await;
         if written.is_err() && put.over == Over::Anything {
             // What stands there was to be replaced.
             let mut invalidation = Invalidation::default();

@@ -4,6 +4,7 @@
 #![recursion_limit = "256"]
 
 mod aging;
+mod caches;
 mod conformance;
 mod entities;
 mod faults;

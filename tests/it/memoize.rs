@@ -2,24 +2,26 @@
 
 use std::num::ParseIntError;
 use std::panic::catch_unwind;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ActiveModelTrait, DatabaseConnection, DbErr, EntityTrait, QueryOrder, TransactionTrait,
+    ActiveModelTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryOrder,
+    TransactionTrait,
 };
 use sea_orm_cache::{Cache, Namespace, memoize};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::entities::city;
+use crate::entities::{city, country};
 use crate::on_all;
 use crate::outages::until;
 use crate::reads::{country as a_country, paris};
-use crate::world::World;
+use crate::world::{Place, Sql, World};
 
 on_all!(
     a_ranking_goes_stale_with_what_it_was_made_of,
@@ -432,6 +434,89 @@ fn a_panic_is_its_callers_and_poisons_nothing() {
     assert_eq!(explosive(1, &count), 1);
     assert_eq!(explosive(1, &count), 1);
     assert_eq!(count.into_inner(), 2);
+}
+
+type Maybe = Option<u64>;
+type Parsed<T> = Result<T, ParseIntError>;
+
+#[memoize(absent_ttl = "1h")]
+fn doubled(n: u64, #[memo(skip)] count: &Count) -> Maybe {
+    tick(count);
+    n.checked_mul(2)
+}
+
+#[memoize]
+fn number(text: &str, #[memo(skip)] count: &Count) -> Parsed<Maybe> {
+    tick(count);
+    text.parse().map(Some)
+}
+
+#[test]
+fn a_type_is_known_whatever_it_is_called() {
+    let count = Count::default();
+    for _ in 0..2 {
+        assert_eq!(doubled(2, &count), Some(4));
+        assert_eq!(doubled(u64::MAX, &count), None);
+    }
+    assert_eq!(count.swap(0, Ordering::SeqCst), 2);
+    for _ in 0..2 {
+        assert_eq!(number("7", &count), Ok(Some(7)));
+        number("seven", &count).unwrap_err();
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+#[memoize(cache = cache, tags(slug), depends_on_row(country::Entity = id))]
+async fn of_any_connection<C: ConnectionTrait>(
+    slug: String,
+    id: i64,
+    #[memo(skip)] cache: &Cache,
+    #[memo(skip)] db: &C,
+    #[memo(skip)] count: &(impl AsRef<Count> + Sync),
+) -> Result<String, DbErr> {
+    tick(count.as_ref());
+    db.execute_unprepared("SELECT 1").await?;
+    Ok(format!("{slug}{id}"))
+}
+
+#[tokio::test]
+async fn what_is_skipped_may_be_generic_and_a_tag_may_be_used_again() {
+    let world = World::new(Sql::Sqlite, Place::Memory).await;
+    let count = Arc::new(Count::default());
+    for _ in 0..2 {
+        let text = of_any_connection("a".to_owned(), 1, &world.cache, &world.raw, &count).await;
+        assert_eq!(text.unwrap(), "a1");
+    }
+    world.cache.invalidate_tags(["a"]).await.unwrap();
+    let text = of_any_connection("a".to_owned(), 1, &world.cache, &world.db, &count).await;
+    assert_eq!(text.unwrap(), "a1");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[memoize]
+async fn failing(
+    n: u64,
+    #[memo(skip)] begun: &Semaphore,
+    #[memo(skip)] all: &tokio::sync::Barrier,
+) -> Result<u64, String> {
+    // The first one fails when the others wait for it; those fail when all of them are here.
+    if let Ok(first) = begun.try_acquire() {
+        first.forget();
+        tokio::task::yield_now().await;
+    } else {
+        all.wait().await;
+    }
+    Err(format!("{n}"))
+}
+
+#[tokio::test]
+async fn who_waits_for_work_that_fails_does_not_wait_for_each_other() {
+    let (begun, all) = (Semaphore::new(1), tokio::sync::Barrier::new(20));
+    let calls = (0..21).map(|_| failing(1, &begun, &all));
+    let answers = tokio::time::timeout(Duration::from_secs(20), join_all(calls)).await;
+    let answers = answers.expect("all work at once");
+    assert!(answers.iter().all(|answer| *answer == Err("1".to_owned())));
+    assert_eq!(failing::stats().misses, 21);
 }
 
 #[memoize]

@@ -24,20 +24,10 @@ pub struct Memoized {
     pub function: ItemFn,
     pub options: Options,
     pub output: Type,
-    pub answer: Answer,
     /// Whether each argument is a part of the key, in their order.
     pub keyed: Vec<bool>,
     /// Whether the function is in an `impl` block.
     pub associated: bool,
-}
-
-/// What the function answers, by the name of its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Plain,
-    Optional,
-    Fallible,
-    FallibleOptional,
 }
 
 /// What stands in the attribute.
@@ -87,10 +77,9 @@ pub fn parse(args: TokenStream, mut function: ItemFn, errors: &mut Errors) -> Op
         errors.keep(result);
     }
     let keyed = keyed(&mut function.sig, errors);
-    let output = errors.keep(fit(&function.sig))?;
-    let answer = Answer::of(&output);
+    let output = errors.keep(fit(&function.sig, &keyed))?;
     for meta in &metas {
-        let result = options.check(meta, &function.sig, answer);
+        let result = options.check(meta, &function.sig, &output);
         errors.keep(result);
     }
     if function.sig.asyncness.is_none() {
@@ -103,7 +92,6 @@ pub fn parse(args: TokenStream, mut function: ItemFn, errors: &mut Errors) -> Op
         function,
         options,
         output,
-        answer,
         keyed,
         associated,
     })
@@ -139,7 +127,7 @@ impl Options {
     }
 
     /// Whether what was read fits the rest and the function.
-    fn check(&self, meta: &Meta, function: &Signature, answer: Answer) -> Result<()> {
+    fn check(&self, meta: &Meta, function: &Signature, output: &Type) -> Result<()> {
         let name = name_of(meta);
         let here = self.cache.is_none();
         let message = match name.as_str() {
@@ -164,7 +152,7 @@ impl Options {
             "cache" if function.asyncness.is_none() => {
                 "a cache is asked by an `async fn` only".to_owned()
             }
-            "absent_ttl" if !answer.is_optional() => {
+            "absent_ttl" if is_never_absent(output) => {
                 "`absent_ttl` is for functions that answer an `Option`".to_owned()
             }
             _ => return Ok(()),
@@ -212,7 +200,7 @@ fn keyed(function: &mut Signature, errors: &mut Errors) -> Vec<bool> {
 }
 
 /// What the function answers, if it is of a kind that can be memoized.
-fn fit(function: &Signature) -> Result<Type> {
+fn fit(function: &Signature, keyed: &[bool]) -> Result<Type> {
     if let Some(token) = &function.constness {
         let message = "a `const fn` cannot remember anything";
         return Err(Error::new_spanned(token, message));
@@ -225,22 +213,7 @@ fn fit(function: &Signature) -> Result<Type> {
         let message = "an `extern fn` is not memoized: memoize one around it";
         return Err(Error::new_spanned(abi, message));
     }
-    let generic =
-        "a memoized function has no generic parameters: an answer for one type is none for another";
-    for parameter in &function.generics.params {
-        if !matches!(parameter, GenericParam::Lifetime(_)) {
-            return Err(Error::new_spanned(parameter, generic));
-        }
-    }
-    for input in &function.inputs {
-        if let FnArg::Typed(argument) = input
-            && let Some(token) = find(argument.ty.to_token_stream(), &|token, _| {
-                is_word(token, "impl")
-            })
-        {
-            return Err(Error::new_spanned(token, generic));
-        }
-    }
+    not_generic(function, keyed)?;
     match &function.output {
         ReturnType::Type(_, output) if !is_unit(output) => Ok((**output).clone()),
         _ => {
@@ -250,6 +223,41 @@ fn fit(function: &Signature) -> Result<Type> {
             );
             Err(Error::new_spanned(&function.ident, message))
         }
+    }
+}
+
+/// Whether the answer is the same for all types, as far as they matter: those of what is skipped do not.
+fn not_generic(function: &Signature, keyed: &[bool]) -> Result<()> {
+    let message = "an answer for one type is none for another: a memoized function has no generic parameters, \
+                   except in arguments that are skipped";
+    let keyed = function.inputs.iter().zip(keyed);
+    let keyed = keyed.filter_map(|(input, keyed)| keyed.then_some(input.to_token_stream()));
+    let output = function.output.to_token_stream();
+    let told: Vec<TokenStream> = keyed.chain([output]).collect();
+    let uses = |name: &str| {
+        let is_it = |token: &TokenTree, _: &TokenStream| is_word(token, name);
+        told.iter()
+            .any(|tokens| find(tokens.clone(), &is_it).is_some())
+    };
+    for parameter in &function.generics.params {
+        let name = match parameter {
+            GenericParam::Lifetime(_) => continue,
+            GenericParam::Type(parameter) => &parameter.ident,
+            GenericParam::Const(parameter) => &parameter.ident,
+        };
+        if uses(&name.to_string()) {
+            return Err(Error::new_spanned(parameter, message));
+        }
+    }
+    // In an answer it is another mistake.
+    let arguments = &told[..told.len() - 1];
+    let is_impl = |token: &TokenTree, _: &TokenStream| is_word(token, "impl");
+    match arguments
+        .iter()
+        .find_map(|tokens| find(tokens.clone(), &is_impl))
+    {
+        Some(token) => Err(Error::new_spanned(token, message)),
+        None => Ok(()),
     }
 }
 
@@ -322,26 +330,27 @@ fn is_unit(ty: &Type) -> bool {
     }
 }
 
-impl Answer {
-    fn of(output: &Type) -> Self {
-        let Some(last) = last_segment(output) else {
-            return Self::Plain;
-        };
-        let within = first_argument(last).and_then(last_segment);
-        if last.ident == "Option" {
-            Self::Optional
-        } else if last.ident != "Result" {
-            Self::Plain
-        } else if within.is_some_and(|within| within.ident == "Option") {
-            Self::FallibleOptional
-        } else {
-            Self::Fallible
-        }
+/// Whether the function certainly answers no `Option`. An alias may be one.
+fn is_never_absent(output: &Type) -> bool {
+    let Some(last) = last_segment(output) else {
+        return true;
+    };
+    let within = first_argument(last).and_then(last_segment);
+    let within = within.map(|within| within.ident.to_string());
+    match last.ident.to_string().as_str() {
+        "Option" => false,
+        "Result" => within.as_deref().is_none_or(is_known),
+        name => is_known(name),
     }
+}
 
-    fn is_optional(self) -> bool {
-        matches!(self, Self::Optional | Self::FallibleOptional)
-    }
+/// Whether it is the name of a type of the language itself, which nobody calls an `Option`.
+fn is_known(name: &str) -> bool {
+    const KNOWN: [&str; 17] = [
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64",
+        "u128", "usize", "String", "Vec",
+    ];
+    KNOWN.contains(&name)
 }
 
 fn last_segment(ty: &Type) -> Option<&PathSegment> {
@@ -376,16 +385,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_answered_is_known_by_its_name() {
-        let answer = |output: TokenStream| Answer::of(&syn::parse2(output).unwrap());
-        assert_eq!(answer(quote!(u8)), Answer::Plain);
-        assert_eq!(answer(quote!([Option<u8>; 2])), Answer::Plain);
-        assert_eq!(answer(quote!(Vec<Option<u8>>)), Answer::Plain);
-        assert_eq!(answer(quote!((std::option::Option<u8>))), Answer::Optional);
-        assert_eq!(answer(quote!(io::Result<u8>)), Answer::Fallible);
-        assert_eq!(answer(quote!(Result<Vec<Option<u8>>, E>)), Answer::Fallible);
-        let both = quote!(anyhow::Result<core::option::Option<u8>>);
-        assert_eq!(answer(both), Answer::FallibleOptional);
+    fn only_what_is_surely_no_option_is_taken_for_none() {
+        let never = |output: TokenStream| is_never_absent(&syn::parse2(output).unwrap());
+        for output in [quote!(u8), quote!([Option<u8>; 2]), quote!(Vec<Option<u8>>)] {
+            assert!(never(output));
+        }
+        assert!(never(quote!(Result<Vec<Option<u8>>, E>)));
+        for output in [
+            quote!((std::option::Option<u8>)),
+            quote!(io::Result<Option<u8>>),
+            quote!(Found),
+            quote!(Result<Found, E>),
+        ] {
+            assert!(!never(output));
+        }
     }
 
     #[test]
