@@ -6,6 +6,8 @@ use sea_orm::sea_query;
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::connection::CachedConnection;
+#[cfg(feature = "feed")]
+use super::effects::{RowChange, told};
 use super::effects::{Control, Effects, EntityEffect, Touched, effects};
 use super::meta::{EntityMeta, Registration, Registry};
 use crate::cache::Cache;
@@ -42,6 +44,12 @@ impl Site {
             control: effects.control,
             invalidation: self.invalidation(effects),
         }
+    }
+
+    /// What these changes, which others have made, make stale in this database.
+    #[cfg(feature = "feed")]
+    pub(crate) fn told(&self, changes: &[RowChange]) -> Invalidation {
+        self.invalidation(told(changes, self.backend, registry()))
     }
 
     fn invalidation(&self, effects: Effects) -> Invalidation {

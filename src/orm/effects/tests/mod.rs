@@ -45,6 +45,7 @@ fn entity(
     Box::leak(Box::new(EntityMeta {
         id: crate::orm::meta::next_id(),
         name: table.to_lowercase(),
+        schema: None,
         table: table.to_owned(),
         columns: columns.collect(),
         primary_key: primary_key.to_vec(),
