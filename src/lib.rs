@@ -160,6 +160,7 @@ pub mod __private {
     pub use crate::orm::meta::{Registration, entity_meta};
     pub use crate::orm::query::{related, related_one};
     pub use crate::orm::rows::{get, get_many};
+    pub use crate::orm::site::linked;
 }
 
 // The README's examples, compiled as tests.

@@ -6,9 +6,9 @@ use sea_orm::sea_query;
 use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::connection::CachedConnection;
+use super::effects::{Control, Effects, EntityEffect, Touched, effects};
 #[cfg(feature = "feed")]
 use super::effects::{RowChange, told};
-use super::effects::{Control, Effects, EntityEffect, Touched, effects};
 use super::meta::{EntityMeta, Registration, Registry};
 use crate::cache::Cache;
 use crate::config::Consistency;
@@ -214,6 +214,11 @@ impl Cache {
             },
         )
     }
+}
+
+/// All cached entities linked into this program.
+pub fn linked() -> &'static [&'static EntityMeta] {
+    registry().all()
 }
 
 /// All cached entities linked into this program.

@@ -118,7 +118,10 @@ impl Told<'_> {
     fn entries(&self, meta: &EntityMeta) -> Touched<(usize, KeyPart)> {
         let mut entries = Vec::new();
         for (position, index) in meta.indexes.iter().enumerate() {
-            match self.new.map_or(Entry::None, |row| self.entry(meta, index, row)) {
+            match self
+                .new
+                .map_or(Entry::None, |row| self.entry(meta, index, row))
+            {
                 Entry::None => {}
                 Entry::Known(part) => entries.push((position, part)),
                 Entry::Unknown => return Touched::All,
@@ -132,7 +135,9 @@ impl Told<'_> {
         let told: Vec<_> = (index.columns.iter())
             .map(|column| row.get(&meta.columns[*column].name))
             .collect();
-        let is_null = told.iter().any(|value| value.is_some_and(JsonValue::is_null));
+        let is_null = told
+            .iter()
+            .any(|value| value.is_some_and(JsonValue::is_null));
         if is_null || kinds.contains(&ColumnKind::Other) {
             return Entry::None;
         }
@@ -151,7 +156,9 @@ impl Told<'_> {
     /// Whether other tables may refer to what changed.
     fn is_referable(&self, meta: &EntityMeta) -> bool {
         let unique = meta.indexes.iter().filter(|index| index.unique);
-        let mut keys = unique.map(|index| &index.columns).chain([&meta.primary_key]);
+        let mut keys = unique
+            .map(|index| &index.columns)
+            .chain([&meta.primary_key]);
         match (self.old, self.new) {
             (Some(_), Some(_)) => keys.any(|columns| !self.is_same(meta, columns)),
             (Some(_), None) => true,
@@ -162,7 +169,8 @@ impl Told<'_> {
     /// Whether these columns are known to have been the same.
     fn is_same(&self, meta: &EntityMeta, columns: &[usize]) -> bool {
         let image = |row: Option<&JsonValue>, column: usize| {
-            row.and_then(|row| row.get(&meta.columns[column].name)).cloned()
+            row.and_then(|row| row.get(&meta.columns[column].name))
+                .cloned()
         };
         columns.iter().all(|column| {
             let old = image(self.old, *column);
@@ -202,7 +210,9 @@ fn value(kind: ColumnKind, told: &JsonValue) -> Option<Value> {
 fn bytes(told: &str) -> Option<Vec<u8>> {
     let digits = told.strip_prefix("\\x")?.as_bytes();
     let pairs = digits.chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2);
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.len() == 2);
         pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
     });
     pairs.collect()
