@@ -129,4 +129,84 @@ mod tests {
             .unwrap_err();
         assert!(refused.to_string().contains("NOT NULL"), "{refused}");
     }
+
+    mod city {
+        use sea_orm::entity::prelude::*;
+        use sea_orm_cache::CachedEntity;
+
+        #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "city")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            #[sea_orm(unique)]
+            pub slug: String,
+            pub name: String,
+        }
+
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+    }
+
+    async fn with_city() -> DatabaseConnection {
+        let db = sqlite().await;
+        let table = "CREATE TABLE city (id INTEGER PRIMARY KEY, slug TEXT, name TEXT)";
+        db.execute_unprepared(table).await.unwrap();
+        db
+    }
+
+    /// What the change of a slug is written down as.
+    async fn changed(db: &DatabaseConnection) -> Option<String> {
+        for sql in [
+            "DELETE FROM sea_orm_cache_outbox",
+            "INSERT INTO city VALUES (1, 'paris', 'Paris')",
+        ] {
+            db.execute_unprepared(sql).await.unwrap();
+        }
+        rows(db).await[0].try_get("", "new_json").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_program_without_a_migrator_installs_it_whenever_it_starts() {
+        let db = with_city().await;
+        install(&db).await.unwrap();
+        install(&db).await.unwrap();
+        assert_eq!(
+            changed(&db).await.as_deref(),
+            Some(r#"{"id":1,"slug":"paris"}"#)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_installation_of_what_is_there_writes_nothing_down() {
+        let db = with_city().await;
+        install(&db).await.unwrap();
+        let installed = rows(&db).await.len();
+        install(&db).await.unwrap();
+        assert_eq!((installed, rows(&db).await.len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn the_ready_migrator_watches_all_linked_entities() {
+        let db = with_city().await;
+        Migrator::up(&db, None).await.unwrap();
+        assert!(changed(&db).await.is_some());
+    }
+
+    #[test]
+    fn a_name_stays_and_another_time_has_another_one() {
+        use sea_orm_migration::MigrationName;
+
+        let watch = Watch::of::<city::Entity>();
+        assert_eq!(watch.name(), "m20250101_000002_sea_orm_cache_watch_city");
+        assert_eq!(
+            watch.again(2).name(),
+            "m20250101_000002_sea_orm_cache_watch_city_2"
+        );
+        let other = Watch::table(Some("shop"), "city");
+        assert_eq!(
+            other.name(),
+            "m20250101_000002_sea_orm_cache_watch_shop.city"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The text of the triggers.
 
 use sea_orm_cache::ColumnKind;
-use sea_orm_migration::sea_orm::DbBackend;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
 use crate::outbox::TABLE;
 
@@ -46,16 +46,81 @@ const STATEMENT_EVENTS: [(&str, &str); 4] = [
 /// The columns of one object: functions of Postgres take 100 arguments.
 const MOST_COLUMNS: usize = 50;
 
+/// Has SQLite look at its schema.
+const LOOK: &str = "SELECT 1 FROM sqlite_master LIMIT 1";
+
 impl Sql {
-    /// Creates the triggers, in place of those that are there.
+    /// Runs them; on MySQL, which ends a transaction at each of them, one by one.
+    pub(crate) async fn run<C: ConnectionTrait>(
+        &self,
+        statements: Vec<String>,
+        db: &C,
+    ) -> Result<(), DbErr> {
+        let statements = match self.backend {
+            DbBackend::MySql => statements,
+            // This connection may not have looked since another one has created a trigger: then SQLite finds that
+            // there is none to drop.
+            DbBackend::Sqlite => vec![format!("{LOOK}; {}", statements.join(";\n"))],
+            _ => vec![statements.join(";\n")],
+        };
+        for sql in statements {
+            db.execute_unprepared(&sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the triggers, in place of those that are there. What was written before they were is a change.
     pub(crate) fn create(&self, target: &Target<'_>) -> Vec<String> {
-        match self.backend {
+        let mut statements = match self.backend {
             DbBackend::Postgres => self.create_postgres(target),
             _ => {
                 let created = ROW_EVENTS.map(|event| self.row_trigger(target, event));
                 self.remove(target).into_iter().chain(created).collect()
             }
-        }
+        };
+        statements.push(self.whole(target));
+        statements
+    }
+
+    /// Asks how many of the triggers there are, and tells how many there should be.
+    pub(crate) fn count(&self, target: &Target<'_>) -> (String, i64) {
+        let all = ROW_EVENTS.map(|event| self.row_trigger(target, event));
+        let texts = |all: &[String]| {
+            let all = all.iter().map(|sql| self.text(sql));
+            all.collect::<Vec<_>>().join(", ")
+        };
+        let count = match self.backend {
+            DbBackend::Postgres => format!(
+                "pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid \
+                 WHERE t.tgrelid = to_regclass({}) AND t.tgenabled <> 'D' AND p.prosrc = {}",
+                self.text(&self.qualified(target.schema, target.table)),
+                self.text(&self.postgres_body(target))
+            ),
+            DbBackend::MySql => format!(
+                "information_schema.triggers WHERE event_object_schema = {} \
+                 AND event_object_table = {} AND action_statement IN ({})",
+                target
+                    .schema
+                    .map_or("DATABASE()".to_owned(), |schema| self.text(schema)),
+                self.text(target.table),
+                texts(&ROW_EVENTS.map(|event| self.row_action(target, event)))
+            ),
+            _ => format!(
+                "sqlite_master WHERE type = 'trigger' AND sql IN ({})",
+                texts(&all)
+            ),
+        };
+        let all = match self.backend {
+            DbBackend::Postgres => STATEMENT_EVENTS.len(),
+            _ => ROW_EVENTS.len(),
+        };
+        (format!("SELECT count(*) AS n FROM {count}"), all as i64)
+    }
+
+    /// Any rows of the table have changed.
+    fn whole(&self, target: &Target<'_>) -> String {
+        let (outbox, table) = (self.outbox(), self.text(target.table));
+        format!("INSERT INTO {outbox} (table_name) VALUES ({table})")
     }
 
     /// Drops the triggers that are there.
@@ -110,7 +175,7 @@ impl Sql {
     fn postgres_body(&self, target: &Target<'_>) -> String {
         let (outbox, table) = (self.outbox(), self.text(target.table));
         let (old, new) = (self.object(target, "o"), self.object(target, "n"));
-        let whole = format!("INSERT INTO {outbox} (table_name) VALUES ({table});");
+        let whole = format!("{};", self.whole(target));
         let insert =
             format!("INSERT INTO {outbox} (table_name, old_json, new_json) SELECT {table},");
         let case = |rows: &str, source: &str, old: &str, new: &str| {
@@ -178,24 +243,31 @@ impl Sql {
         same.collect::<Vec<_>>().join(" AND ")
     }
 
-    fn row_trigger(&self, target: &Target<'_>, (event, old, new): (&str, bool, bool)) -> String {
+    fn row_trigger(&self, target: &Target<'_>, event: (&str, bool, bool)) -> String {
+        let action = self.row_action(target, event);
+        let (trigger, table) = (self.trigger(target, event.0), self.watched(target));
+        let head = format!(
+            "CREATE TRIGGER {trigger} AFTER {} ON {table} FOR EACH ROW",
+            event.0
+        );
+        match self.backend {
+            DbBackend::MySql => format!("{head} {action}"),
+            _ => format!("{head} BEGIN {action}; END"),
+        }
+    }
+
+    fn row_action(&self, target: &Target<'_>, (_, old, new): (&str, bool, bool)) -> String {
         let image = |there: bool, row: &str| match there && !target.columns.is_empty() {
             true => self.object(target, row),
             false => "NULL".to_owned(),
         };
-        let insert = format!(
+        format!(
             "INSERT INTO {} (table_name, old_json, new_json) VALUES ({}, {}, {})",
             self.outbox(),
             self.text(target.table),
             image(old, "OLD"),
             image(new, "NEW")
-        );
-        let (trigger, table) = (self.trigger(target, event), self.watched(target));
-        let head = format!("CREATE TRIGGER {trigger} AFTER {event} ON {table} FOR EACH ROW");
-        match self.backend {
-            DbBackend::MySql => format!("{head} {insert}"),
-            _ => format!("{head} BEGIN {insert}; END"),
-        }
+        )
     }
 
     /// A JSON object of the row that is called so: of the columns whose values are certain in JSON.

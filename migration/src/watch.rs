@@ -147,13 +147,26 @@ impl Watch {
         self
     }
 
-    /// Creates the triggers, in place of those that are there.
+    /// Creates the triggers, in place of those that are there, and has the feed drop all that is cached of the table:
+    /// nobody has seen what was written before.
     ///
     /// # Errors
     /// The database's, if there is no outbox or no such table, for instance.
     pub async fn install<C: ConnectionTrait>(&self, db: &C) -> Result<(), DbErr> {
         let sql = self.sql(db).await?;
-        run(db, sql.create(&self.target())).await
+        sql.run(sql.create(&self.target()), db).await
+    }
+
+    /// Whether the triggers are there, and just as [`install`](Self::install) would create them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_installed<C: ConnectionTrait>(&self, db: &C) -> Result<bool, DbErr> {
+        let (count, all) = self.sql(db).await?.count(&self.target());
+        let asked = Statement::from_string(db.get_database_backend(), count);
+        let row = db.query_one_raw(asked).await?;
+        let found: Option<i64> = row.map(|row| row.try_get("", "n")).transpose()?;
+        Ok(found == Some(all))
     }
 
     /// Drops the triggers, if they are there.
@@ -162,7 +175,7 @@ impl Watch {
     /// The database's.
     pub async fn remove<C: ConnectionTrait>(&self, db: &C) -> Result<(), DbErr> {
         let sql = self.sql(db).await?;
-        run(db, sql.remove(&self.target())).await
+        sql.run(sql.remove(&self.target()), db).await
     }
 
     fn target(&self) -> Target<'_> {
@@ -210,13 +223,6 @@ impl Watch {
 const HOME_POSTGRES: &str = "SELECT COALESCE((SELECT n.nspname FROM pg_class c JOIN pg_namespace n \
     ON n.oid = c.relnamespace WHERE c.oid = to_regclass('sea_orm_cache_outbox')), current_schema())::text AS home";
 
-async fn run<C: ConnectionTrait>(db: &C, statements: Vec<String>) -> Result<(), DbErr> {
-    for sql in statements {
-        db.execute_unprepared(&sql).await?;
-    }
-    Ok(())
-}
-
 impl MigrationName for Watch {
     fn name(&self) -> &str {
         &self.name
@@ -247,7 +253,9 @@ pub async fn install<C: ConnectionTrait>(db: &C) -> Result<(), DbErr> {
     let create = outbox::create(db.get_database_backend());
     db.execute_unprepared(create).await?;
     for watch in Watch::linked() {
-        watch.install(db).await?;
+        if !watch.is_installed(db).await? {
+            watch.install(db).await?;
+        }
     }
     Ok(())
 }

@@ -189,7 +189,7 @@ impl Told<'_> {
 }
 
 /// The value that is told, where that is certain.
-fn value(kind: ColumnKind, told: &JsonValue) -> Option<Value> {
+pub(super) fn value(kind: ColumnKind, told: &JsonValue) -> Option<Value> {
     match (kind, told) {
         (ColumnKind::Integer, JsonValue::Bool(told)) => Some((*told).into()),
         (ColumnKind::Integer, JsonValue::Number(told)) => match told.as_i64() {
@@ -213,6 +213,7 @@ fn bytes(told: &str) -> Option<Vec<u8>> {
         let pair = std::str::from_utf8(pair)
             .ok()
             .filter(|pair| pair.len() == 2);
+        let pair = pair.filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
         pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
     });
     pairs.collect()

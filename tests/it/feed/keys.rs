@@ -151,12 +151,14 @@ async fn names_that_must_be_quoted(world: World) {
     world.raw.execute(&table).await.unwrap();
     let watch = Watch::of::<odd::Entity>();
     watch.install(&world.raw).await.unwrap();
+    assert!(watch.is_installed(&world.raw).await.unwrap());
     let feed = Feed::new(&world.db);
     let row = |id: i64, select: &str| odd::ActiveModel {
         id: Set(id),
         select: Set(select.to_owned()),
         note: Set(String::new()),
     };
+    assert_eq!(feed.drain().await.unwrap(), 1, "what was there before");
     world.seed([row(1, "a"), row(2, "b")]).await;
     assert_eq!(feed.drain().await.unwrap(), 2);
     let rows = Fresh::<odd::Entity>::over([1, 2, 3], &world.db);

@@ -1,6 +1,6 @@
 //! Migrations: up, down, up; and what has changed since.
 
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::DbBackend;
 use sea_orm_cache::Feed;
 use sea_orm_cache_migration::sea_orm_migration::{MigrationTrait, MigratorTrait};
 use sea_orm_cache_migration::{Outbox, Watch};
@@ -63,6 +63,7 @@ async fn they_go_up_and_down_and_up_again() {
             assert_eq!(triggers(&world).await, 2 * each, "{sql:?}");
             Second::up(&world.raw, None).await.unwrap();
             assert_eq!(triggers(&world).await, 2 * each, "{sql:?}");
+            assert_eq!(Feed::new(&world.db).drain().await.unwrap(), 3);
             foreign(&world, write).await;
             assert_eq!(waiting(&world).await, 1);
             Second::down(&world.raw, Some(1)).await.unwrap();
@@ -79,8 +80,13 @@ async fn they_go_up_and_down_and_up_again() {
         First::up(&world.raw, None).await.unwrap();
         let watch = Watch::of::<city::Entity>();
         watch.install(&world.raw).await.unwrap();
+        assert!(watch.is_installed(&world.raw).await.unwrap());
+        let other = Watch::of::<line::Entity>();
+        let as_it_is = world.backend() != DbBackend::Postgres;
+        assert_eq!(other.is_installed(&world.raw).await.unwrap(), as_it_is);
         watch.remove(&world.raw).await.unwrap();
         watch.remove(&world.raw).await.unwrap();
+        assert!(!watch.is_installed(&world.raw).await.unwrap());
         assert_eq!(triggers(&world).await, each);
     }
 }

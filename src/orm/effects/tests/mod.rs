@@ -4,6 +4,8 @@
 mod built;
 mod properties;
 mod selects;
+#[cfg(feature = "feed")]
+mod told;
 mod truth;
 // One case a line.
 #[rustfmt::skip]
