@@ -136,6 +136,8 @@ impl Namespace {
     /// same moment, in this process and in others, one loads. What it depends on is noted before: if any of it
     /// becomes stale while `load` runs, the value is answered and not stored.
     ///
+    /// `load` must not read through an open transaction: what is not committed would be stored.
+    ///
     /// # Errors
     /// Those of `load`, which are not stored.
     ///
