@@ -194,6 +194,7 @@ async fn tries(url: &str, raw: &DatabaseConnection) {
             name(&db).await;
         }
         rename("renamed").update(&db).await.unwrap();
+        let _ = db.cache().remove_matching("*").await;
     }
 }
 
