@@ -65,6 +65,8 @@
 //! # Features
 //! - `redis` (default): the Redis and Valkey store.
 //! - `config`: named caches from a configuration: [`Caches`].
+//! - `feed`: a change feed, for writes that do not come through the library: [`Feed`].
+//! - `feed-postgres`: the same, woken by Postgres as soon as there is something.
 //! - `http`: a tower layer that caches responses.
 //! - `session`: a store for tower-sessions.
 //! - `metrics`: counters and histograms for the `metrics` crate.
@@ -86,6 +88,8 @@ mod codec;
 mod config;
 mod envelope;
 mod error;
+#[cfg(feature = "feed")]
+mod feed;
 mod fill;
 mod flight;
 mod gather;
@@ -113,6 +117,8 @@ pub use cache::Cache;
 pub use caches::{Caches, CachesConfig, ConfigError};
 pub use config::{Consistency, EntityPolicy, PlainTransactions, WritePolicy};
 pub use error::CacheError;
+#[cfg(feature = "feed")]
+pub use feed::{Feed, FeedError};
 #[cfg(feature = "http")]
 pub use http::{CachedBody, CachedService, ResponseCache};
 pub use key::{ColumnKind, Key};
@@ -121,6 +127,8 @@ pub use memo::{MemoHome, MemoStats};
 pub use observe::CacheMetrics;
 pub use observe::{EntityStats, Event, L1Stats, Observer, Stats};
 pub use orm::connection::CachedConnection;
+#[cfg(feature = "feed")]
+pub use orm::effects::RowChange;
 pub use orm::entity::{CachedEntity, PrimaryKeyOf, Rows};
 pub use orm::hooks;
 pub use orm::meta::{ColumnMeta, EntityMeta, IndexMeta};
@@ -152,6 +160,7 @@ pub mod __private {
     pub use crate::orm::meta::{Registration, entity_meta};
     pub use crate::orm::query::{related, related_one};
     pub use crate::orm::rows::{get, get_many};
+    pub use crate::orm::site::linked;
 }
 
 // The README's examples, compiled as tests.

@@ -143,6 +143,26 @@ pub enum Event<'a> {
         /// How many keys wait in all.
         keys: u64,
     },
+    /// The change feed has applied changes that did not come through the library.
+    Fed {
+        /// How many.
+        changes: u64,
+        /// How long ago the oldest of them was written down.
+        age: Duration,
+        /// How long it took to take and to apply them.
+        took: Duration,
+    },
+    /// The change feed has looked for changes.
+    FeedLag {
+        /// How long ago the oldest that waits was written down; zero if none does. Sent while some wait, and once
+        /// when none does any more.
+        oldest: Duration,
+    },
+    /// The change feed could not take or apply changes. They are kept, and tried again.
+    FeedFailed {
+        /// Why.
+        error: &'a str,
+    },
     /// All undelivered invalidations were delivered.
     Delivered {
         /// How many keys.
@@ -335,6 +355,9 @@ impl Counters {
             | Event::BreakerOpened
             | Event::BreakerClosed
             | Event::Undelivered { .. }
+            | Event::Fed { .. }
+            | Event::FeedLag { .. }
+            | Event::FeedFailed { .. }
             | Event::Delivered { .. } => {}
         }
     }
@@ -361,6 +384,9 @@ impl<'a> Event<'a> {
             | Event::BreakerOpened
             | Event::BreakerClosed
             | Event::Undelivered { .. }
+            | Event::Fed { .. }
+            | Event::FeedLag { .. }
+            | Event::FeedFailed { .. }
             | Event::Delivered { .. } => None,
         }
     }
@@ -385,6 +411,7 @@ impl<'a> Event<'a> {
                 tracing::warn!("the cache does not answer; going on without it")
             }
             Event::BreakerClosed => tracing::info!("the cache answers again"),
+            Event::FeedFailed { error } => tracing::warn!(error, "the change feed waits"),
             Event::Undelivered { keys } => {
                 tracing::error!(keys, "invalidations could not be delivered; retrying");
             }

@@ -36,6 +36,9 @@ use super::{Event, Observer};
 /// | `sea_orm_cache_store_errors_total` | counter | | requests to the store that failed, or were not sent |
 /// | `sea_orm_cache_undelivered_keys` | gauge | | invalidated keys that the store has not been told yet |
 /// | `sea_orm_cache_degraded` | gauge | | 1 while the store is not asked, else 0 |
+/// | `sea_orm_cache_feed_changes_total` | counter | | changes that the change feed has applied |
+/// | `sea_orm_cache_feed_lag_seconds` | gauge | | the age of the oldest change that the feed has not applied, 0 if there is none |
+/// | `sea_orm_cache_feed_failures_total` | counter | | attempts of the change feed that failed |
 ///
 /// # Examples
 /// ```
@@ -54,6 +57,9 @@ pub struct CacheMetrics {
     store_errors: Counter,
     undelivered: Gauge,
     degraded: Gauge,
+    fed: Counter,
+    feed_lag: Gauge,
+    feed_failures: Counter,
 }
 
 /// The metrics of one entity.
@@ -87,6 +93,9 @@ impl CacheMetrics {
             store_errors: counter!("sea_orm_cache_store_errors_total", "cache" => cache.clone()),
             undelivered: gauge!("sea_orm_cache_undelivered_keys", "cache" => cache.clone()),
             degraded: gauge!("sea_orm_cache_degraded", "cache" => cache.clone()),
+            fed: counter!("sea_orm_cache_feed_changes_total", "cache" => cache.clone()),
+            feed_lag: gauge!("sea_orm_cache_feed_lag_seconds", "cache" => cache.clone()),
+            feed_failures: counter!("sea_orm_cache_feed_failures_total", "cache" => cache.clone()),
             cache,
         }
     }
@@ -180,6 +189,9 @@ impl Observer for CacheMetrics {
             Event::BreakerClosed => self.degraded.set(0.0),
             Event::Undelivered { keys } => self.undelivered.set(keys as f64),
             Event::Delivered { .. } => self.undelivered.set(0.0),
+            Event::Fed { changes, .. } => self.fed.increment(changes),
+            Event::FeedLag { oldest } => self.feed_lag.set(oldest.as_secs_f64()),
+            Event::FeedFailed { .. } => self.feed_failures.increment(1),
             _ => {
                 if let Some(entity) = event.entity() {
                     self.of(entity).count(event);
@@ -247,6 +259,14 @@ fn describe() {
             "reads and loads that cannot be cached",
         ),
         (
+            "sea_orm_cache_feed_changes_total",
+            "changes that the change feed has applied",
+        ),
+        (
+            "sea_orm_cache_feed_failures_total",
+            "attempts of the change feed that failed",
+        ),
+        (
             "sea_orm_cache_store_errors_total",
             "requests to the store that failed",
         ),
@@ -266,6 +286,11 @@ fn describe() {
     describe_gauge!(
         "sea_orm_cache_undelivered_keys",
         "invalidated keys that the store has not been told yet"
+    );
+    describe_gauge!(
+        "sea_orm_cache_feed_lag_seconds",
+        Unit::Seconds,
+        "the age of the oldest change that the feed has not applied"
     );
     describe_gauge!("sea_orm_cache_degraded", "1 while the store is not asked");
 }

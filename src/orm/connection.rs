@@ -63,6 +63,11 @@ impl CachedConnection {
         self.inner
     }
 
+    #[cfg(feature = "feed")]
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// The cache that this connection is attached to.
     pub fn cache(&self) -> &Cache {
         &self.site.cache

@@ -342,6 +342,7 @@ mod tests {
         EntityMeta {
             id: crate::orm::meta::next_id(),
             name: "city".to_owned(),
+            schema: None,
             table: "city".to_owned(),
             columns: vec![
                 column("id", ColumnKind::Integer),

@@ -20,6 +20,8 @@ pub struct EntityMeta {
     pub(crate) id: u32,
     /// The entity's name in keys.
     pub name: String,
+    /// The schema that the model names.
+    pub schema: Option<String>,
     /// The table.
     pub table: String,
     /// The table's columns, in the model's order.
@@ -81,6 +83,7 @@ pub fn entity_meta<E: EntityTrait>(
     EntityMeta {
         id: next_id(),
         name,
+        schema: entity.schema_name().map(str::to_owned),
         table,
         columns,
         primary_key: E::PrimaryKey::iter()
@@ -262,6 +265,7 @@ mod tests {
         Box::leak(Box::new(EntityMeta {
             id: next_id(),
             name: name.to_owned(),
+            schema: None,
             table: table.to_owned(),
             columns: vec![],
             primary_key: vec![],

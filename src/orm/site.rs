@@ -7,6 +7,8 @@ use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::connection::CachedConnection;
 use super::effects::{Control, Effects, EntityEffect, Touched, effects};
+#[cfg(feature = "feed")]
+use super::effects::{RowChange, told};
 use super::meta::{EntityMeta, Registration, Registry};
 use crate::cache::Cache;
 use crate::config::Consistency;
@@ -42,6 +44,12 @@ impl Site {
             control: effects.control,
             invalidation: self.invalidation(effects),
         }
+    }
+
+    /// What these changes, which others have made, make stale in this database.
+    #[cfg(feature = "feed")]
+    pub(crate) fn told(&self, changes: &[RowChange]) -> Invalidation {
+        self.invalidation(told(changes, self.backend, registry()))
     }
 
     fn invalidation(&self, effects: Effects) -> Invalidation {
@@ -205,6 +213,11 @@ impl Cache {
             },
         )
     }
+}
+
+/// All cached entities linked into this program.
+pub fn linked() -> &'static [&'static EntityMeta] {
+    registry().all()
 }
 
 /// All cached entities linked into this program.

@@ -118,7 +118,7 @@ async fn what_takes_time_is_in_a_span() {
     assert!(miss["cache.request"] >= 2, "{miss:?}");
     city::Entity::cached_get(1, &world.db).await.unwrap();
     assert_eq!(taken(), [("cache.request", 1)].into());
-    let mut change: city::ActiveModel = paris().into();
+    let mut change: city::ActiveModel = paris();
     change.name = Set("Lutetia".to_owned());
     change.update(&world.db).await.unwrap();
     assert_eq!(taken()["cache.write"], 1);

@@ -8,6 +8,7 @@ mod caches;
 mod conformance;
 mod entities;
 mod faults;
+mod feed;
 mod fuzz;
 mod gather;
 mod history;

@@ -115,7 +115,7 @@ async fn they_say_what_the_counters_say_and_each_that_is_documented_is_there() {
         .collect();
     let there: BTreeSet<String> = numbers.keys().map(|(name, _)| name.clone()).collect();
     assert_eq!(documented, there);
-    assert_eq!(documented.len(), 17);
+    assert_eq!(documented.len(), 20);
 }
 
 #[tokio::test]

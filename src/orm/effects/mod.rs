@@ -11,11 +11,15 @@ mod scan;
 mod statement;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "feed")]
+mod told;
 
 use sea_orm::DbBackend;
 use sea_orm::sea_query::Value;
 
 use self::statement::Analyzer;
+#[cfg(feature = "feed")]
+pub use self::told::{RowChange, told};
 use super::meta::{EntityMeta, Registry};
 use crate::key::KeyPart;
 

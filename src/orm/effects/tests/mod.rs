@@ -4,6 +4,8 @@
 mod built;
 mod properties;
 mod selects;
+#[cfg(feature = "feed")]
+mod told;
 mod truth;
 // One case a line.
 #[rustfmt::skip]
@@ -45,6 +47,7 @@ fn entity(
     Box::leak(Box::new(EntityMeta {
         id: crate::orm::meta::next_id(),
         name: table.to_lowercase(),
+        schema: None,
         table: table.to_owned(),
         columns: columns.collect(),
         primary_key: primary_key.to_vec(),

@@ -1,0 +1,164 @@
+//! What is applied although something fails.
+
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait;
+use sea_orm_cache::store::Op;
+use sea_orm_cache::testing::Fault;
+use sea_orm_cache::{Feed, FeedError};
+
+use super::{foreign, waiting, watched};
+use crate::entities::city;
+use crate::outages::until;
+use crate::support::{self, Shutdown};
+use crate::world::{Place, Sql, World};
+
+const ALL: [Sql; 3] = [Sql::Sqlite, Sql::Postgres, Sql::MariaDb];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_store_is_away_changes_wait_and_none_is_lost() {
+    for sql in ALL {
+        let world = World::new(sql, Place::Redis).await;
+        let feed = watched(&world).await;
+        world.warm().await;
+        world.store.outage();
+        foreign(&world, "UPDATE city SET name = 'new'").await;
+        let failed = feed.drain().await.unwrap_err();
+        assert!(matches!(failed, FeedError::Cache(_)), "{failed}");
+        assert_eq!(waiting(&world).await, 4, "{sql:?}");
+        let running = tokio::spawn(async move { feed.run().await });
+        world.store.heal();
+        until(async || waiting(&world).await == 0).await;
+        until(async || world.cache.stats().undelivered == 0).await;
+        world.assert_fresh("an outage").await;
+        running.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_redis_keeps_changes_waiting() {
+    let world = World::new(Sql::Postgres, Place::Redis).await;
+    let feed = watched(&world).await.idle(Duration::from_millis(20));
+    world.warm().await;
+    let redis = world.redis.as_ref().unwrap();
+    redis.cli(&["SAVE"]).await;
+    redis.kill().await;
+    let running = tokio::spawn(async move { feed.run().await });
+    foreign(&world, "UPDATE city SET name = 'new' WHERE id < 3").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(waiting(&world).await, 2);
+    redis.restart().await;
+    until(async || waiting(&world).await == 0).await;
+    world.assert_fresh("a restart").await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_that_ends_between_applying_and_deleting_leaves_changes_to_the_next() {
+    for sql in ALL {
+        let world = World::new(sql, Place::Redis).await;
+        let feed = watched(&world).await;
+        world.warm().await;
+        foreign(&world, "UPDATE city SET name = 'new'").await;
+        let pause = world.store.pause_after(Op::is_settle);
+        let applying = tokio::spawn(async move { feed.drain().await });
+        pause.arrived().await;
+        applying.abort();
+        assert!(applying.await.unwrap_err().is_cancelled());
+        pause.resume();
+        // Another has read meanwhile.
+        world.warm_anyhow().await;
+        until(async || waiting(&world).await == 4).await;
+        assert_eq!(Feed::new(&world.db).drain().await.unwrap(), 4, "{sql:?}");
+        world.assert_fresh("the end of a feed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_write_while_a_feed_applies() {
+    for sql in ALL {
+        let world = World::new(sql, Place::Redis).await;
+        let feed = watched(&world).await;
+        world.warm().await;
+        foreign(&world, "UPDATE city SET name = 'new'").await;
+        let pause = world.store.pause_before(Op::is_settle);
+        let applying = tokio::spawn(async move { feed.drain().await });
+        pause.arrived().await;
+        // Neither rows nor gaps of the outbox are locked for them.
+        let write = foreign(&world, "UPDATE city SET name = 'newer'");
+        tokio::time::timeout(Duration::from_secs(5), write)
+            .await
+            .expect("not kept waiting");
+        pause.resume();
+        assert_eq!(applying.await.unwrap().unwrap(), 8, "{sql:?}");
+        world.assert_fresh("both").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_database_costs_the_feed_nothing_but_time() {
+    let server = support::postgres_server().await;
+    let database = server.database().await;
+    let raw = database.connect().await;
+    crate::entities::create_tables(&raw).await;
+    super::install(&raw).await.unwrap();
+    let cache = sea_orm_cache::Cache::in_memory();
+    let db = cache.attach(database.connect().await);
+    let feed = Feed::new(&db).idle(Duration::from_millis(100));
+    let running = tokio::spawn(async move { feed.run().await });
+    raw.execute_unprepared("INSERT INTO city (id, slug, name) VALUES (1, 'a', '0')")
+        .await
+        .unwrap();
+    for (n, how) in [(1, Shutdown::Fast), (2, Shutdown::Immediate)] {
+        let name = async || {
+            city::Entity::cached_get(1, &db)
+                .await
+                .unwrap()
+                .unwrap()
+                .name
+                .clone()
+        };
+        until(async || name().await == (n - 1).to_string()).await;
+        server.stop(how).await;
+        server.restart().await;
+        let write = format!("UPDATE city SET name = '{n}' WHERE id = 1");
+        until(async || raw.execute_unprepared(&write).await.is_ok()).await;
+        until(async || name().await == n.to_string()).await;
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_once_is_asked_again_and_it_is_counted() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static FAILED: AtomicU64 = AtomicU64::new(0);
+    let world = World::new(Sql::Sqlite, Place::Memory).await;
+    watched(&world).await;
+    let watch = |event: &sea_orm_cache::Event<'_>| {
+        if matches!(event, sea_orm_cache::Event::FeedFailed { .. }) {
+            FAILED.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let builder = sea_orm_cache::Cache::builder()
+        .store(world.store.clone())
+        .observer(watch);
+    let cache = builder.build().await.unwrap();
+    let feed = Feed::new(&cache.attach(world.raw.clone()));
+    foreign(&world, "UPDATE city SET name = 'new'").await;
+    world.store.inject(Fault::refuse().times(1));
+    assert!(feed.drain().await.is_err());
+    assert_eq!(FAILED.load(Ordering::Relaxed), 1);
+    world.store.heal();
+    assert_eq!(feed.drain().await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn without_an_outbox_the_feed_says_so() {
+    let world = World::new(Sql::Sqlite, Place::Memory).await;
+    let failed = Feed::new(&world.db).drain().await.unwrap_err();
+    assert!(matches!(failed, FeedError::Database(_)));
+    assert!(
+        failed.to_string().contains("sea_orm_cache_outbox"),
+        "{failed}"
+    );
+}
