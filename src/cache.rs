@@ -20,7 +20,7 @@ use crate::flight::Flights;
 use crate::gather::Gathers;
 use crate::invalidation::Invalidation;
 use crate::journal::Journal;
-use crate::key::{Key, entity_of, tag_key};
+use crate::key::{Key, KeySpace, entity_of, tag_key};
 use crate::observe::{Event, Stats, Witness};
 use crate::rules::Rules;
 use crate::store::{
@@ -55,7 +55,7 @@ struct Shared {
     settings: Settings,
     rules: Rules,
     /// By their labels.
-    databases: RwLock<HashMap<String, DbBackend>>,
+    databases: RwLock<HashMap<String, (KeySpace, DbBackend)>>,
 }
 
 /// A load that is under way, until it is dropped.
@@ -149,18 +149,20 @@ impl Cache {
         self.drop_now(invalidation).await
     }
 
-    /// Takes note of a database that is attached.
-    pub(crate) fn attached(&self, label: &str, backend: DbBackend) {
+    /// Takes note of a database that is attached, and answers where its keys are.
+    pub(crate) fn attached(&self, label: &str, backend: DbBackend) -> KeySpace {
         let databases = self.0.databases.write();
         let mut databases = databases.unwrap_or_else(PoisonError::into_inner);
-        databases.insert(label.to_owned(), backend);
+        let space = KeySpace::new(&self.0.settings.prefix, label);
+        databases.insert(label.to_owned(), (space.clone(), backend));
+        space
     }
 
-    /// The kind of the database with this label, if one is attached.
-    pub(crate) fn backend_of(&self, label: &str) -> Option<DbBackend> {
+    /// Where the keys of the database with this label are, and its kind, if one is attached.
+    pub(crate) fn database(&self, label: &str) -> Option<(KeySpace, DbBackend)> {
         let databases = self.0.databases.read();
         let databases = databases.unwrap_or_else(PoisonError::into_inner);
-        databases.get(label).copied()
+        databases.get(label).cloned()
     }
 
     pub(crate) fn rules(&self) -> &Rules {

@@ -17,7 +17,7 @@ pub use self::body::CachedBody;
 use self::page::Dress;
 pub use self::service::CachedService;
 use crate::cache::Cache;
-use crate::values::{Namespace, Policy};
+use crate::values::{Codec, Namespace, Policy};
 
 /// A tower layer that keeps responses: for axum's routes and routers, or any other tower service.
 ///
@@ -81,8 +81,7 @@ use crate::values::{Namespace, Policy};
 #[derive(Clone)]
 #[must_use]
 pub struct ResponseCache {
-    cache: Cache,
-    prefix: Option<String>,
+    pages: Namespace,
     policy: Policy,
     policy_for: Option<Of<Policy>>,
     scope: Option<Of<Option<String>>>,
@@ -102,12 +101,16 @@ type Of<T> = Arc<dyn Fn(&RequestParts) -> T + Send + Sync>;
 
 type StoreWhen = Arc<dyn Fn(&RequestParts, &ResponseParts) -> bool + Send + Sync>;
 
+/// Whatever the cache's other values are written in: a body is bytes.
+fn pages(cache: &Cache, name: &str) -> Namespace {
+    cache.namespace(name).codec(Codec::MessagePack)
+}
+
 impl ResponseCache {
     /// Responses in this cache, for as long as its [`ttl`](crate::CacheBuilder::ttl).
     pub fn new(cache: &Cache) -> Self {
         Self {
-            cache: cache.clone(),
-            prefix: None,
+            pages: pages(cache, "http"),
             policy: Policy::new(),
             policy_for: None,
             scope: None,
@@ -145,7 +148,7 @@ impl ResponseCache {
 
     /// Keeps them apart from those of other layers on the same cache.
     pub fn key_prefix(mut self, prefix: &str) -> Self {
-        self.prefix = Some(prefix.to_owned());
+        self.pages = pages(self.pages.cache(), &format!("http.{prefix}"));
         self
     }
 
@@ -218,10 +221,7 @@ impl ResponseCache {
     /// Where the pages are: `http`, or `http.` and the [prefix](Self::key_prefix). To make all of them stale:
     /// [`invalidate`](Namespace::invalidate).
     pub fn namespace(&self) -> Namespace {
-        self.cache.namespace(&match &self.prefix {
-            Some(prefix) => format!("http.{prefix}"),
-            None => "http".to_owned(),
-        })
+        self.pages.clone()
     }
 
     fn policy_of(&self, request: &RequestParts) -> Policy {

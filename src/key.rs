@@ -41,6 +41,18 @@ impl Key {
         TEXT.set(text);
         key
     }
+
+    /// The same of a text that there always is.
+    fn written(write: impl FnOnce(&mut String)) -> Self {
+        let written = Self::of(|text| {
+            write(text);
+            Some(())
+        });
+        match written {
+            Some(key) => key,
+            None => unreachable!("it was written"),
+        }
+    }
 }
 
 impl fmt::Debug for Key {
@@ -248,10 +260,12 @@ impl KeySpace {
     }
 
     fn key(&self, entity: &str, rest: &[&str]) -> Key {
-        let mut key = format!("{}:", self.0.text);
-        escape_into(&mut key, entity);
-        rest.iter().for_each(|part| key.push_str(part));
-        key.into()
+        Key::written(|key| {
+            key.push_str(&self.0.text);
+            key.push(':');
+            escape_into(key, entity);
+            rest.iter().for_each(|part| key.push_str(part));
+        })
     }
 }
 
@@ -574,10 +588,11 @@ pub(crate) fn namespace_key(prefix: &str, tenant: Option<&str>, namespace: &str)
 /// The key of a value in the namespace of this generation.
 pub(crate) fn value_key(namespace: &Key, key: &str) -> Key {
     let stem = namespace.as_str().strip_suffix(":gen:all");
-    let mut text = stem.unwrap_or(namespace.as_str()).to_owned();
-    text.push_str(":v:");
-    escape_into(&mut text, key);
-    text.into()
+    Key::written(|text| {
+        text.push_str(stem.unwrap_or(namespace.as_str()));
+        text.push_str(":v:");
+        escape_into(text, key);
+    })
 }
 
 fn at(tenant: Option<&str>) -> String {
@@ -639,14 +654,22 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 fn escape_into(out: &mut String, text: &str) {
-    for b in text.bytes() {
-        if b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') {
-            out.push(char::from(b));
-        } else {
-            // Writing to a String does not fail.
-            let _ = write!(out, "%{b:02X}");
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let stays = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let mut rest = text;
+    // What stays is ASCII, so that each cut is between characters.
+    while let Some(at) = rest.bytes().position(|b| !stays(b)) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let end = after.bytes().position(stays).unwrap_or(after.len());
+        let (odd, after) = after.split_at(end);
+        for b in odd.bytes() {
+            out.extend(['%', digit(b >> 4), digit(b & 15)]);
         }
+        rest = after;
     }
+    out.push_str(rest);
 }
 
 #[cfg(test)]

@@ -168,6 +168,6 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(all(doctest, feature = "http", feature = "session"))]
+#[cfg(all(doctest, feature = "config", feature = "http", feature = "session"))]
 #[doc = include_str!("../docs/FROM_DJANGO.md")]
 struct FromDjango;

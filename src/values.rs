@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::config::{Consistency, EntityPolicy};
 use crate::error::CacheError;
 use crate::fill::{Few, Found, Payload, Request, Shape, within};
-use crate::key::{Dependencies, Key, KeySpace, namespace_key, tag_key, tag_keys, value_key};
+use crate::key::{Dependencies, Key, namespace_key, tag_key, tag_keys, value_key};
 use crate::observe::Event;
 use crate::store::Fingerprint;
 use crate::tier::Id;
@@ -135,6 +135,8 @@ impl Namespace {
     /// The value under `key`; if there is none, that of `load`, which is then stored. Of all who ask for it at the
     /// same moment, in this process and in others, one loads. What it depends on is noted before: if any of it
     /// becomes stale while `load` runs, the value is answered and not stored.
+    ///
+    /// `load` must not read through an open transaction: what is not committed would be stored.
     ///
     /// # Errors
     /// Those of `load`, which are not stored.
@@ -355,8 +357,7 @@ impl Namespace {
     fn plan(&self, policy: &Policy) -> Result<Plan, String> {
         let prefix = &self.cache.settings().prefix;
         let spaces = |label: &str| {
-            let backend = self.cache.backend_of(label)?;
-            let space = KeySpace::new(prefix, label);
+            let (space, backend) = self.cache.database(label)?;
             // Whether a tenant's rows are written through a tenant's connection is not known here.
             let scoped = self.tenant.as_deref().map(|tenant| space.scoped(tenant));
             Some(([space].into_iter().chain(scoped).collect(), backend))

@@ -16,6 +16,7 @@ mod memory;
 mod misses;
 mod model;
 mod peers;
+mod removal;
 mod report;
 mod servers;
 mod sizes;
@@ -53,7 +54,7 @@ struct Stage {
 
 type Part = fn(&Bench) -> Outcome<Vec<Row>>;
 
-const PARTS: [(&str, Part); 13] = [
+const PARTS: [(&str, Part); 14] = [
     ("l1", memory::hits),
     ("l1-threads", memory::threads),
     ("l2", hits::alone),
@@ -67,6 +68,7 @@ const PARTS: [(&str, Part); 13] = [
     ("storm", storm::rows),
     ("drop", writes::drops),
     ("write", writes::rows),
+    ("remove", removal::rows),
 ];
 
 fn main() -> ExitCode {

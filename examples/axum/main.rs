@@ -81,7 +81,9 @@ async fn run(file: &Path) -> Result<(), Box<dyn Error>> {
     let url = std::env::var("DATABASE_URL")
         .unwrap_or_else(|_| format!("sqlite://{}?mode=rwc", file.display()));
     let metrics = PrometheusBuilder::new().install_recorder()?;
-    let builder = Cache::builder().observer(CacheMetrics::new("default"));
+    let builder = Cache::builder()
+        .observer(CacheMetrics::new("default"))
+        .l1(32 << 20);
     let cache = match std::env::var("REDIS_URL") {
         Ok(url) => builder.redis(url).build().await?,
         Err(_) => builder.build().await?,

@@ -29,22 +29,24 @@ pub(super) enum Page {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
     status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    #[serde(with = "body")]
-    body: Bytes,
+    headers: Vec<(String, Octets)>,
+    body: Octets,
     /// When it was stored, in seconds since 1970; how old it was then.
     at: u64,
     age: u64,
 }
 
-/// As bytes, not as a list of numbers.
-mod body {
+/// Written as bytes, and not as a list of numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Octets(#[serde(with = "octets")] Bytes);
+
+mod octets {
     use bytes::Bytes;
     use serde::de::{SeqAccess, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(body: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(body)
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
@@ -101,9 +103,12 @@ impl Stored {
         Self {
             status: response.status.as_u16(),
             headers: headers
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .map(|(name, value)| {
+                    let value = Bytes::copy_from_slice(value.as_bytes());
+                    (name.as_str().to_owned(), Octets(value))
+                })
                 .collect(),
-            body,
+            body: Octets(body),
             at: since_1970(now),
             age: older,
         }
@@ -111,25 +116,27 @@ impl Stored {
 
     /// The answer to a request.
     pub(super) fn answer<B: Body>(self, request: &RequestParts) -> Response<CachedBody<B>> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in self.headers {
+        // And one for the age.
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 1);
+        for (name, Octets(value)) in self.headers {
             let name = HeaderName::try_from(name);
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
                 headers.append(name, value);
             }
         }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
         let stood = since_1970(SystemTime::now()).saturating_sub(self.at);
         let age = HeaderValue::from(self.age.saturating_add(stood));
+        let Octets(body) = self.body;
         let mut response = Response::new(CachedBody::default());
         if has_already(&request.headers, status, &headers) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.headers_mut() = not_modified(&headers);
         } else {
-            if request.method == Method::HEAD && !self.body.is_empty() {
-                headers.insert(header::CONTENT_LENGTH, self.body.len().into());
+            if request.method == Method::HEAD && !body.is_empty() {
+                headers.insert(header::CONTENT_LENGTH, body.len().into());
             } else {
-                *response.body_mut() = CachedBody::whole(self.body);
+                *response.body_mut() = CachedBody::whole(body);
             }
             *response.status_mut() = status;
             *response.headers_mut() = headers;

@@ -189,7 +189,7 @@ impl ResponseCache {
 
     fn place(&self, request: &RequestParts) -> Option<Place> {
         let tenant = self.scope.as_ref().and_then(|scope| scope(request));
-        let pages = self.namespace();
+        let pages = &self.pages;
         let target = short(target(request)?);
         let mut key = target.clone();
         for name in &self.headers {

@@ -201,9 +201,8 @@ impl Cache {
 
     /// A database under a label of its own: two databases on one cache never share keys.
     pub fn attach_as(&self, label: &str, db: DatabaseConnection) -> CachedConnection {
-        let space = KeySpace::new(&self.settings().prefix, label);
         let backend = db.get_database_backend();
-        self.attached(label, backend);
+        let space = self.attached(label, backend);
         CachedConnection::new(
             db,
             Site {

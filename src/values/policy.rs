@@ -174,7 +174,8 @@ impl Policy {
         self.source::<E>(None)
     }
 
-    /// Goes stale with every write that may change this row. One that is not there may come with any write
+    /// Goes stale with every write that may change this row, and is a miss once the row's own entry in the store has
+    /// expired: an entity with a longer `ttl` keeps what depends on its rows for longer. A row that is not there may come with any write
     /// to the table: what was computed from its absence belongs to
     /// [`get_or_set_optional`](crate::Namespace::get_or_set_optional).
     pub fn depends_on_row<E: CachedEntity>(self, key: impl Into<PrimaryKeyOf<E>>) -> Self {

@@ -741,3 +741,82 @@ async fn a_change_whose_caller_has_gone_away_makes_the_page_stale() {
     post.abort();
     crate::outages::until(async || ask(&app, "GET /", &[]).await.cache() == "miss").await;
 }
+
+#[tokio::test]
+async fn a_handler_that_panics_or_loses_its_client_leaves_nothing_behind() {
+    let (panics, begun) = (
+        Arc::new(AtomicU64::new(1)),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let tell = Arc::clone(&begun);
+    let handler = async move || {
+        match panics.fetch_add(1, Ordering::Relaxed) {
+            1 => panic!("the handler"),
+            2 => {
+                tell.notify_one();
+                std::future::pending::<()>().await;
+            }
+            _ => {}
+        }
+        "page"
+    };
+    let pages = layer(&Cache::in_memory());
+    let app = Router::new().route("/", get(handler)).layer(pages);
+    let asking = || {
+        let app = app.clone();
+        tokio::spawn(async move { ask(&app, "GET /", &[]).await })
+    };
+    assert!(asking().await.unwrap_err().is_panic());
+    let gone = asking();
+    begun.notified().await;
+    // The next one waits for it, and runs the handler itself once it is gone.
+    let next = asking();
+    tokio::task::yield_now().await;
+    gone.abort();
+    assert_eq!(next.await.unwrap().body, "page");
+    assert_eq!(asking().await.unwrap().cache(), "hit");
+}
+
+/// What a client reads that writes this and waits for the server to close.
+async fn over_tcp(address: std::net::SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn over_a_socket_pages_are_whole_and_counted() {
+    let cache = Cache::in_memory();
+    let app = Counted::with(layer(&cache), 200, &[("content-encoding", "identity")]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app.app).await });
+    let get = |method: &str| {
+        format!("{method} /a?b=c HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
+    };
+    let first = over_tcp(address, &get("GET")).await;
+    let second = over_tcp(address, &get("GET")).await;
+    let head = over_tcp(address, &get("HEAD")).await;
+    for (answer, status) in [(&first, "miss"), (&second, "hit"), (&head, "hit")] {
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(
+            answer.contains(&format!("\r\nx-cache: {status}\r\n")),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\ncontent-length: 1\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\ncontent-encoding: identity\r\n"),
+            "{answer}"
+        );
+    }
+    assert!(
+        second.ends_with("\r\n\r\n1") && head.ends_with("\r\n\r\n"),
+        "{second}{head}"
+    );
+    let stats = cache.stats().entity("http");
+    assert_eq!((stats.hits, stats.misses, stats.loads), (2, 1, 1));
+    server.abort();
+}

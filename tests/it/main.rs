@@ -30,7 +30,6 @@ mod stress;
 mod support;
 mod text_keys;
 mod tier;
-mod ui;
 mod values;
 mod world;
 mod writes;

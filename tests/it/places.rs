@@ -128,7 +128,7 @@ async fn a_unix_socket_is_a_place() {
 /// What README tells users to give.
 const ACL: &str = "ACL SETUSER cache on >secret resetkeys ~soc:* resetchannels -@all \
     +ping +info +select +client|setinfo +client|tracking +script|load +eval +evalsha \
-    +hget +hset +hdel +hkeys +hstrlen +type +del +pttl +pexpire +pexpireat +persist +time";
+    +hget +hset +hdel +hkeys +hstrlen +type +del +pttl +pexpire +pexpireat +persist +time +scan";
 /// And these of a cluster.
 const ACL_CLUSTER: &str = "ACL SETUSER cache +cluster|slots +asking";
 
@@ -140,6 +140,26 @@ fn acl(line: &'static str, info: &str) -> Vec<&'static str> {
     words
         .filter(|word| !old || *word != "+client|setinfo")
         .collect()
+}
+
+#[tokio::test]
+async fn a_walk_that_is_not_permitted_says_so_and_breaks_nothing() {
+    let server = Server::start();
+    let line = ACL.strip_suffix(" +scan").unwrap();
+    text(&server, &acl(line, &text(&server, &["INFO", "server"])));
+    let url = format!("redis://cache:secret@{}/", server.address());
+    let cache = Cache::builder().redis(&url).build().await.unwrap();
+    cache
+        .set("a", &1, &sea_orm_cache::Policy::new())
+        .await
+        .unwrap();
+    let error = cache.remove_matching("a*").await.unwrap_err().to_string();
+    assert!(
+        error.contains("NOPERM") && error.contains("scan"),
+        "{error}"
+    );
+    assert_eq!(cache.get::<i32>("a").await, Some(1));
+    assert!(!cache.stats().degraded);
 }
 
 #[tokio::test]
@@ -156,6 +176,9 @@ async fn an_acl_user_needs_few_permissions() {
         db.cache().stats().entity("city").l1_hits > 0
     })
     .await;
+    let (cache, policy) = (db.cache(), sea_orm_cache::Policy::new());
+    cache.set("a", &1, &policy).await.unwrap();
+    assert_eq!(cache.remove_matching("a*").await.unwrap(), 1);
     let denied = redis::cmd("ACL").arg("LOG").query(&mut server.raw());
     let denied: Vec<redis::Value> = denied.unwrap();
     assert!(denied.is_empty(), "{denied:?}");
@@ -171,6 +194,7 @@ async fn tries(url: &str, raw: &DatabaseConnection) {
             name(&db).await;
         }
         rename("renamed").update(&db).await.unwrap();
+        let _ = db.cache().remove_matching("*").await;
     }
 }
 

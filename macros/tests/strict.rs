@@ -78,4 +78,5 @@ pub mod country {
     }
 }
 
-fn main() {}
+#[test]
+fn works() {}

@@ -21,7 +21,12 @@ fn never() -> Unknown {
 }
 
 #[memoize]
-pub(crate) fn r#loop<'a>(mut n: u64, _: &'a [u8], (a, ref b): (u8, String), unused: ()) -> Arc<str> {
+pub(crate) fn r#loop<'a>(
+    mut n: u64,
+    _: &'a [u8],
+    (a, ref b): (u8, String),
+    unused: (),
+) -> Arc<str> {
     n += u64::from(a);
     format!("{n} {b}").into()
 }
@@ -31,7 +36,9 @@ pub mod inner {
     use sea_orm_cache::memoize;
 
     #[memoize]
-    pub(super) async fn early(n: Result<u64, String>) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) async fn early(
+        n: Result<u64, String>,
+    ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
         if n == Ok(0) {
             return Ok(1);
         }
@@ -80,14 +87,19 @@ fn is_send<T: Send>(value: T) -> T {
     value
 }
 
-fn main() {
+#[test]
+fn works() {
     let cache = Cache::in_memory();
     let tenant = cache.scoped("acme");
     let _ = (join("a", "b"), join::stats(), inner::shallow());
     join::clear();
     let _ = r#loop(1, b"", (2, "3".to_owned()), ());
     r#loop::clear();
-    let service = Arc::new(Service { cache: cache.clone(), tenant: tenant.clone(), _connection: () });
+    let service = Arc::new(Service {
+        cache: cache.clone(),
+        tenant: tenant.clone(),
+        _connection: (),
+    });
     drop(is_send(service.of_tenant(1)));
     drop(is_send(service.plain("acme")));
     drop(is_send(Service::<()>::alone(1, &cache)));

@@ -155,7 +155,8 @@ fn now<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T>
     }
 }
 
-fn main() {
+#[test]
+fn works() {
     let db = DatabaseConnection::default();
 
     let new = <full::ActiveModel as ActiveModelBehavior>::new();

@@ -309,7 +309,8 @@ fn indexes<E: CachedEntity>() -> Vec<(&'static str, Vec<usize>, bool)> {
         .collect()
 }
 
-fn main() {
+#[test]
+fn works() {
     let _ = every_function::<DatabaseConnection>;
 
     let country = country::Entity::cached_meta();
