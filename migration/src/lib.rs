@@ -54,6 +54,16 @@ mod tests {
 
     use super::*;
 
+    /// The outbox alone.
+    struct Bare;
+
+    #[async_trait::async_trait]
+    impl MigratorTrait for Bare {
+        fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+            vec![Box::new(Outbox)]
+        }
+    }
+
     async fn sqlite() -> DatabaseConnection {
         Database::connect("sqlite::memory:").await.unwrap()
     }
@@ -80,11 +90,11 @@ mod tests {
     #[tokio::test]
     async fn goes_up_and_down_and_up_again() {
         let db = sqlite().await;
-        Migrator::up(&db, None).await.unwrap();
+        Bare::up(&db, None).await.unwrap();
         insert(&db, "table_name", "'city'").await.unwrap();
         assert_eq!(rows(&db).await.len(), 1);
 
-        Migrator::down(&db, None).await.unwrap();
+        Bare::down(&db, None).await.unwrap();
         let gone = insert(&db, "table_name", "'city'").await.unwrap_err();
         assert!(
             gone.to_string()
@@ -92,14 +102,14 @@ mod tests {
             "{gone}"
         );
 
-        Migrator::up(&db, None).await.unwrap();
+        Bare::up(&db, None).await.unwrap();
         assert_eq!(rows(&db).await.len(), 0);
     }
 
     #[tokio::test]
     async fn a_change_is_numbered_and_dated_by_the_database() {
         let db = sqlite().await;
-        Migrator::up(&db, None).await.unwrap();
+        Bare::up(&db, None).await.unwrap();
         insert(&db, "table_name, new_json", r#"'city', '{"id":362}'"#)
             .await
             .unwrap();
@@ -123,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_names_its_table() {
         let db = sqlite().await;
-        Migrator::up(&db, None).await.unwrap();
+        Bare::up(&db, None).await.unwrap();
         let refused = insert(&db, "new_json", r#"'{"id":362}'"#)
             .await
             .unwrap_err();
