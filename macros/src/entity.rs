@@ -131,7 +131,10 @@ fn policy(options: &Options) -> TokenStream {
         quote!(write_policy: #some,)
     });
     quote! {
-        ::sea_orm_cache::EntityPolicy {
+        {
+            // Where everything is said.
+            #[allow(clippy::needless_update)]
+            let policy = ::sea_orm_cache::EntityPolicy {
             #ttl
             #jitter
             #(#ages)*
@@ -141,6 +144,8 @@ fn policy(options: &Options) -> TokenStream {
             #consistency
             #write_policy
             ..::core::default::Default::default()
+            };
+            policy
         }
     }
 }
