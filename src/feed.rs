@@ -167,24 +167,12 @@ impl Feed {
         step
     }
 
-    async fn look(&self) -> Result<Step, FeedError> {
-        let oldest = self.outbox.oldest().await?;
-        let was_behind = self.behind.swap(oldest.is_some(), Ordering::Relaxed);
-        if oldest.is_some() || was_behind {
-            let oldest = oldest.unwrap_or_default();
-            self.emit(&Event::FeedLag { oldest });
-        }
-        match oldest {
-            Some(_) => self.take().await,
-            None => Ok(Step::Idle),
-        }
-    }
-
     /// Takes a batch, applies it, and only then lets it be deleted.
-    async fn take(&self) -> Result<Step, FeedError> {
+    async fn look(&self) -> Result<Step, FeedError> {
         let began = Instant::now();
         let taken = self.outbox.take(self.batch).await?;
-        let (changes, age) = (taken.changes.len() as u64, taken.age);
+        self.lags(taken.oldest);
+        let (changes, age) = (taken.changes.len() as u64, taken.oldest.unwrap_or_default());
         for site in &self.sites {
             apply(site, &taken.changes).await?;
         }
@@ -195,6 +183,14 @@ impl Feed {
         let took = began.elapsed();
         self.emit(&Event::Fed { changes, age, took });
         Ok(Step::Applied(changes))
+    }
+
+    fn lags(&self, oldest: Option<Duration>) {
+        let was_behind = self.behind.swap(oldest.is_some(), Ordering::Relaxed);
+        if oldest.is_some() || was_behind {
+            let oldest = oldest.unwrap_or_default();
+            self.emit(&Event::FeedLag { oldest });
+        }
     }
 
     fn emit(&self, event: &Event<'_>) {

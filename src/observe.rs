@@ -147,7 +147,7 @@ pub enum Event<'a> {
     Fed {
         /// How many.
         changes: u64,
-        /// How long ago the oldest of them was written down.
+        /// How long ago the oldest was written down that waited then.
         age: Duration,
         /// How long it took to take and to apply them.
         took: Duration,

@@ -12,8 +12,10 @@ use crate::orm::effects::RowChange;
 
 const TABLE: &str = "sea_orm_cache_outbox";
 
-/// What a server may wait for a feed that has taken changes and is heard of no more, in seconds.
-const PATIENCE: u32 = 30;
+/// Frees what was taken, should this process vanish without closing its connection. And a plan that was made while
+/// the outbox was empty would read and sort all of it for ever.
+const POSTGRES: &str =
+    "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL enable_seqscan = off";
 
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
@@ -25,8 +27,8 @@ pub(super) struct Outbox {
 /// outbox if this is dropped.
 pub(super) struct Taken {
     pub(super) changes: Vec<RowChange>,
-    /// Of the oldest.
-    pub(super) age: Duration,
+    /// How long ago the oldest change was written down that is there, whoever has taken it.
+    pub(super) oldest: Option<Duration>,
     ids: Vec<i64>,
     outbox: Outbox,
     /// None on SQLite, where a transaction that is open keeps others from writing.
@@ -45,62 +47,63 @@ impl Outbox {
         &self.db
     }
 
-    /// How long ago the oldest change was written down that is still there.
-    pub(super) async fn oldest(&self) -> Result<Option<Duration>, DbErr> {
-        let (order, now) = (self.order(), self.now());
-        let sql = format!("SELECT {now} - created_at AS age FROM {TABLE} ORDER BY {order} LIMIT 1");
-        let row = self.db.query_one_raw(self.statement(sql)).await?;
-        row.as_ref().map(age).transpose()
-    }
-
     /// Takes the oldest changes that nobody else has taken.
     pub(super) async fn take(&self, most: u64) -> Result<Taken, DbErr> {
         let txn = self.begin().await?;
-        let rows = match &txn {
-            Some(txn) => txn.query_all_raw(self.taking(most)).await?,
-            None => self.db.query_all_raw(self.taking(most)).await?,
+        let (oldest, rows) = match &txn {
+            Some(txn) => self.read(most, txn).await?,
+            None => self.read(most, &self.db).await?,
         };
-        self.taken(rows, txn).await
-    }
-
-    async fn taken(
-        &self,
-        rows: Vec<QueryResult>,
-        txn: Option<DatabaseTransaction>,
-    ) -> Result<Taken, DbErr> {
+        if let Some(txn) = txn.as_ref().filter(|_| !rows.is_empty()) {
+            self.be_impatient(txn).await?;
+        }
         let ids = match self.backend {
             DbBackend::Postgres => Vec::new(),
             _ => (rows.iter().map(|row| row.try_get("", "id"))).collect::<Result<_, _>>()?,
         };
-        let ages = rows.iter().map(age).collect::<Result<Vec<_>, _>>()?;
-        let changes = rows.iter().map(change).collect::<Result<Vec<_>, _>>()?;
-        if let Some(txn) = txn.as_ref().filter(|_| !changes.is_empty()) {
-            self.be_impatient(txn).await?;
-        }
         Ok(Taken {
-            changes,
-            age: ages.into_iter().max().unwrap_or_default(),
+            changes: rows.iter().map(change).collect::<Result<_, _>>()?,
+            oldest,
             ids,
             outbox: self.clone(),
             txn,
         })
     }
 
-    /// Under repeatable reads MySQL would also lock the gap into which others insert.
+    /// The age of the oldest change, and those that can be taken.
+    async fn read<C: ConnectionTrait>(
+        &self,
+        most: u64,
+        db: &C,
+    ) -> Result<(Option<Duration>, Vec<QueryResult>), DbErr> {
+        let (order, now) = (self.order(), self.now());
+        let sql = format!("SELECT {now} - created_at AS age FROM {TABLE} ORDER BY {order} LIMIT 1");
+        let Some(oldest) = db.query_one_raw(self.statement(sql)).await? else {
+            return Ok((None, Vec::new()));
+        };
+        let rows = db.query_all_raw(self.taking(most)).await?;
+        Ok((Some(age(&oldest)?), rows))
+    }
+
     async fn begin(&self) -> Result<Option<DatabaseTransaction>, DbErr> {
+        // Under repeatable reads MySQL would also lock the gap into which others insert.
         let committed = Some(IsolationLevel::ReadCommitted);
-        match self.backend {
+        let txn = match self.backend {
             DbBackend::Postgres | DbBackend::MySql => {
-                self.db.begin_with_config(committed, None).await.map(Some)
+                self.db.begin_with_config(committed, None).await?
             }
-            _ => Ok(None),
+            _ => return Ok(None),
+        };
+        if self.backend == DbBackend::Postgres {
+            txn.execute_unprepared(POSTGRES).await?;
         }
+        Ok(Some(txn))
     }
 
     /// Postgres deletes at once; it is the commit that counts.
     fn taking(&self, most: u64) -> Statement {
-        let (order, now) = (self.order(), self.now());
-        let columns = format!("table_name, old_json, new_json, {now} - created_at AS age");
+        let order = self.order();
+        let columns = "table_name, old_json, new_json";
         let oldest = format!("FROM {TABLE} ORDER BY {order} LIMIT {most}");
         let sql = match self.backend {
             DbBackend::Postgres => format!(
@@ -113,15 +116,13 @@ impl Outbox {
         self.statement(sql)
     }
 
-    /// Has the server free what was taken, should this process vanish without closing its connection.
+    /// Has MySQL free what was taken, should this process vanish without closing its connection.
     async fn be_impatient(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
-        let sql = match self.backend {
-            DbBackend::Postgres => {
-                format!("SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}s'")
-            }
-            _ => format!("SET SESSION wait_timeout = {PATIENCE}"),
-        };
-        txn.execute_unprepared(&sql).await.map(drop)
+        if self.backend == DbBackend::MySql {
+            txn.execute_unprepared("SET SESSION wait_timeout = 30")
+                .await?;
+        }
+        Ok(())
     }
 
     /// The order of an index.

@@ -20,6 +20,7 @@ use crate::world::{Place, Sql, World};
 
 mod faults;
 mod keys;
+mod measure;
 mod migrations;
 mod processes;
 
