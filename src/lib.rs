@@ -168,6 +168,10 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(all(doctest, feature = "feed"))]
+#[doc = include_str!("../docs/CHANGE_FEED.md")]
+struct ChangeFeed;
+
 #[cfg(all(doctest, feature = "config", feature = "http", feature = "session"))]
 #[doc = include_str!("../docs/FROM_DJANGO.md")]
 struct FromDjango;
