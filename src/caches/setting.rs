@@ -181,31 +181,20 @@ impl Builder {
         self.builder = match &self.place[..] {
             [] => builder,
             [("memory", size)] => builder.memory(size[0].parse().unwrap_or(u64::MAX)),
-            #[cfg(feature = "redis")]
-            [("url", url)] => builder.redis(&url[0]),
-            #[cfg(feature = "redis")]
-            [("cluster", nodes)] => builder.cluster(nodes),
-            #[cfg(feature = "redis")]
-            [("primary", primary), ("sentinels", sentinels)] => {
-                builder.sentinel(sentinels, &primary[0])
-            }
-            #[cfg(not(feature = "redis"))]
-            [(name, _)] => {
-                let allowed =
-                    "allowed is `memory` alone in this program, which is built without `redis`";
-                return error(name, "a server", allowed);
-            }
             [("primary", _)] => return error("primary", "alone", "it stands with `sentinels`"),
             [("sentinels", _)] => return error("sentinels", "alone", "they stand with `primary`"),
+            [(name, _)] | [(name @ "primary", _), ("sentinels", _)] => {
+                let allowed =
+                    "allowed is `memory`: this program is built without the feature `redis`";
+                match on_server(builder, &self.place) {
+                    Some(builder) => builder,
+                    None => return error(name, "a server", allowed),
+                }
+            }
             [(one, _), (two, _), ..] => {
                 let found = format!("beside `{one}`");
                 return error(two, &found, "a cache has one place");
             }
-            #[allow(
-                unreachable_patterns,
-                reason = "with the feature `redis` all are named"
-            )]
-            [(one, _)] => return error(one, "alone", "a cache has one place"),
         };
         Ok(self)
     }
@@ -216,6 +205,24 @@ impl Builder {
         let shared: Vec<_> = shared.collect();
         (!shared.is_empty()).then(|| format!("{shared:?} {:?}", self.prefix))
     }
+}
+
+/// With this server as its place; `None` where that cannot be.
+#[cfg(feature = "redis")]
+fn on_server(builder: CacheBuilder, place: &[(&str, Vec<String>)]) -> Option<CacheBuilder> {
+    Some(match place {
+        [("url", url)] => builder.redis(&url[0]),
+        [("cluster", nodes)] => builder.cluster(nodes),
+        [("primary", primary), ("sentinels", sentinels)] => {
+            builder.sentinel(sentinels, &primary[0])
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(not(feature = "redis"))]
+fn on_server(_: CacheBuilder, _: &[(&str, Vec<String>)]) -> Option<CacheBuilder> {
+    None
 }
 
 /// What is allowed in place of a setting that there is not.
