@@ -1,4 +1,4 @@
-//! Making very much stale at once: how long it takes, and for how long others wait meanwhile.
+//! Removing very much by a pattern: how long it takes, and for how long others wait meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,17 +36,8 @@ pub fn rows(bench: &Bench) -> Outcome<Vec<Row>> {
 
 async fn measure(world: &World, keys: usize) -> Outcome<Vec<Row>> {
     let cache = world.cache("removal").await?;
-    let (many, few) = (cache.namespace("many"), cache.namespace("few"));
-    fill(&many, keys).await?;
-    fill(&few, 1).await?;
+    let many = cache.namespace("many");
     let url = &world.servers.redis.url;
-    let idle = beside(url, tokio::time::sleep(Duration::from_millis(200)))
-        .await?
-        .1;
-    let (one, of_few) = beside(url, few.invalidate()).await?;
-    one?;
-    let (all, of_many) = beside(url, many.invalidate()).await?;
-    all?;
     fill(&many, keys).await?;
     let (removed, walked) = beside(url, many.remove_matching("page:*")).await?;
     if removed? < keys as u64 {
@@ -60,24 +51,16 @@ async fn measure(world: &World, keys: usize) -> Outcome<Vec<Row>> {
     let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64().max(1e-9);
     Ok(vec![
         Row::quotient(
-            &format!("invalidate a namespace of {keys}"),
-            of_many.text(),
-            format!("of 1: {}", of_few.text()),
-            ratio(of_many.took, of_few.took),
-            Goal::AtMost(3.0),
-        ),
-        Row::quotient(
             &format!("remove_matching of {keys}"),
             walked.text(),
             format!("SCAN and UNLINK: {}", by_hand.text()),
             ratio(walked.took, by_hand.took),
             Goal::AtMost(2.0),
         ),
-        Row::quotient(
-            "the longest that others wait for remove_matching",
-            walked.text(),
-            format!("beside nothing: {}", idle.text()),
+        Row::figure(
+            "remove_matching, the longest that others wait",
             walked.worst.as_secs_f64() * 1_000.0,
+            " ms",
             Goal::AtMost(20.0),
         ),
     ])
