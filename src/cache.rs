@@ -606,9 +606,14 @@ async fn deliver_journal(mut claim: Delivering) {
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 fn pauses() -> impl Iterator<Item = Duration> {
+    growing(Duration::from_millis(20), LONGEST_PAUSE)
+}
+
+/// Pauses without end, each about twice as long as the one before.
+pub(crate) fn growing(shortest: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(LONGEST_PAUSE)
+        .with_min_delay(shortest)
+        .with_max_delay(longest)
         .without_max_times()
         .with_jitter()
         .build()

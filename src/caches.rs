@@ -112,10 +112,10 @@ impl Caches {
         config: &CachesConfig,
         mut change: impl FnMut(&str, CacheBuilder) -> CacheBuilder,
     ) -> Result<Self, ConfigError> {
-        let mut builders = Vec::new();
-        for (name, builder) in config.builders()? {
-            builders.push((name, change(name, builder)));
-        }
+        let builders = config.builders()?.into_iter();
+        let builders: Vec<_> = builders
+            .map(|(name, builder)| (name, change(name, builder)))
+            .collect();
         let mut caches = BTreeMap::new();
         for (name, builder) in builders {
             let cache = builder.build().await.map_err(|error| ConfigError::Cache {

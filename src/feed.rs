@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use sea_orm::DbErr;
 
+use crate::cache::growing;
 use crate::error::CacheError;
 use crate::observe::Event;
 use crate::orm::connection::CachedConnection;
@@ -258,10 +258,5 @@ impl CachedConnection {
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 fn pauses() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .with_jitter()
-        .build()
+    growing(Duration::from_millis(50), LONGEST_PAUSE)
 }

@@ -226,9 +226,7 @@ impl Memo {
         }
         A::join(answer)
     }
-}
 
-impl Memo {
     /// How long something, or nothing, that is answered now is remembered.
     fn end(&self, is_some: bool) -> Ticks {
         let life = match is_some {
