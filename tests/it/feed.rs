@@ -15,6 +15,7 @@ use sea_orm_cache_migration::{Outbox, Watch};
 
 use crate::entities::{account, blob, city, city_tag, country, document, line, tag, word};
 use crate::on_all;
+use crate::outages::name;
 use crate::reads::{city as a_city, seed};
 use crate::world::{Place, Sql, World};
 
@@ -452,14 +453,6 @@ async fn tenants_and_labels_are_told_as_well() {
     let tenant = world.db.scoped("tenant");
     let label = world.cache.attach_as("other", world.raw.clone());
     let feed = Feed::new(&world.db).also(&tenant).also(&label);
-    let name = async |db| {
-        city::Entity::cached_get(1, db)
-            .await
-            .unwrap()
-            .unwrap()
-            .name
-            .clone()
-    };
     for db in [&world.db, &tenant, &label] {
         assert_eq!(name(db).await, "PARIS");
     }

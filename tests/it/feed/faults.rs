@@ -8,8 +8,7 @@ use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Feed, FeedError};
 
 use super::{foreign, waiting, watched};
-use crate::entities::city;
-use crate::outages::until;
+use crate::outages::{name, until};
 use crate::support::{self, Shutdown};
 use crate::world::{Place, Sql, World};
 
@@ -110,20 +109,12 @@ async fn a_restarted_database_costs_the_feed_nothing_but_time() {
         .await
         .unwrap();
     for (n, how) in [(1, Shutdown::Fast), (2, Shutdown::Immediate)] {
-        let name = async || {
-            city::Entity::cached_get(1, &db)
-                .await
-                .unwrap()
-                .unwrap()
-                .name
-                .clone()
-        };
-        until(async || name().await == (n - 1).to_string()).await;
+        until(async || name(&db).await == (n - 1).to_string()).await;
         server.stop(how).await;
         server.restart().await;
         let write = format!("UPDATE city SET name = '{n}' WHERE id = 1");
         until(async || raw.execute_unprepared(&write).await.is_ok()).await;
-        until(async || name().await == n.to_string()).await;
+        until(async || name(&db).await == n.to_string()).await;
     }
     running.abort();
 }
