@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 
 use super::payload::{Anything, Valued};
 use super::policy::Policy;
@@ -229,33 +230,45 @@ impl Namespace {
         })?;
         let stem = self.key("");
         let prefix = self.key(&glob.literal());
-        let (mut removed, mut from) = (0, Cursor::default());
-        loop {
-            let walked = self.cache.walk(prefix.as_str(), &from).await?;
+        let matches = |key: &Key| {
+            let name = key.as_str().strip_prefix(stem.as_str()).map(unescape);
+            name.is_some_and(|name| glob.matches(&name))
+        };
+        let (mut removed, mut next) = (0, Some(Cursor::default()));
+        let mut found = Invalidation::default();
+        // The next step is taken while what the last one found is made stale.
+        while next.is_some() || !found.is_empty() {
+            let step = async {
+                match next.take() {
+                    Some(from) => self.cache.walk(prefix.as_str(), &from).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (walked, dropped) = join(step, self.drop_found(std::mem::take(&mut found))).await;
+            removed += dropped?;
+            let Some(walked) = walked? else { continue };
             let keys = walked.keys.len() as u64;
-            let name = |key: &Key| key.as_str().strip_prefix(stem.as_str()).map(unescape);
-            let matches = |key: &Key| name(key).is_some_and(|name| glob.matches(&name));
-            let mut found = Invalidation::default();
             walked
                 .keys
                 .into_iter()
                 .filter(matches)
                 .for_each(|key| found.add(key));
-            let (entity, matched) = (&*self.name, found.len() as u64);
             self.cache.emit(&Event::Walked {
-                entity,
+                entity: &self.name,
                 keys,
-                matched,
+                matched: found.len() as u64,
             });
-            if !found.is_empty() {
-                self.cache.drop_now(found).await?;
-            }
-            removed += matched;
-            match walked.next {
-                Some(next) => from = next,
-                None => return Ok(removed),
-            }
+            next = walked.next;
         }
+        Ok(removed)
+    }
+
+    async fn drop_found(&self, found: Invalidation) -> Result<u64, CacheError> {
+        let count = found.len() as u64;
+        if count > 0 {
+            self.cache.drop_now(found).await?;
+        }
+        Ok(count)
     }
 
     /// Makes everything in the namespace stale, in one round trip, however much it is: of this tenant, if it is

@@ -13,7 +13,7 @@
 --          {'value', bytes}  there is a value, and it is not the one seen
 --          {'busy', token}   another lease stands
 --          {'granted'}       the lease is planted; also when it had been planted before
-if fenced() then
+if fenced(redis.call('HKEYS', key)) then
   return {'fenced'}
 end
 

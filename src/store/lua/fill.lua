@@ -13,7 +13,7 @@
 if lease(redis.call('HGET', key, ARGV[2])) ~= ARGV[3] then
   return 0
 end
-if fenced() then
+if fenced(redis.call('HKEYS', key)) then
   redis.call('HDEL', key, ARGV[2])
   return 0
 end

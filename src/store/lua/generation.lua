@@ -5,7 +5,7 @@
 -- ARGV[2]  milliseconds until the key expires, if it does not expire already; 0: it never does
 --
 -- Result   its name, or nil while a fence stands
-if fenced() then
+if fenced(redis.call('HKEYS', key)) then
   return nil
 end
 local name = token(redis.call('HGET', key, 'g'))

@@ -1,4 +1,5 @@
 -- Stands before every script of this folder: the entry, the time, and how its fields are read.
+-- A script for several entries goes from one to the next with `key`.
 --
 -- An entry is one hash:
 --   v:<fingerprint>  a value
@@ -37,11 +38,11 @@ local function lease(text)
   end
 end
 
--- Whether a fence stands. Removes those that have expired: other writers may keep the key alive
+-- Whether one of these fields is a fence that stands. Removes those that have expired: other writers may keep the key alive
 -- for much longer than a crashed writer's fence may stand.
-local function fenced()
+local function fenced(fields)
   local stands = false
-  for _, field in ipairs(redis.call('HKEYS', key)) do
+  for _, field in ipairs(fields) do
     if string.sub(field, 1, 2) == 'f:' then
       if ahead(redis.call('HGET', key, field)) then
         stands = true
@@ -63,19 +64,28 @@ local function holds_another_than(field)
   return false
 end
 
--- Deletes everything but the standing fences of writers other than `own`, and the field `kept`; and the
--- key if nothing is left. A key of a foreign type is deleted whole, so that garbage never costs an
--- invalidation. Answers when the last of those fences expires, 0 without any.
+-- Names the entry's fields. A key of a foreign type is deleted whole, so that garbage never costs an
+-- invalidation.
+local function fields()
+  local found = redis.pcall('HKEYS', key)
+  if not found.err then
+    return found
+  end
+  if string.find(found.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', key)
+    return {}
+  end
+  return redis.call('HKEYS', key)
+end
+
+-- Deletes of these fields all but the standing fences of writers other than `own`, and `kept`; and the
+-- key if nothing is left. Answers when the last of those fences expires, 0 without any.
 --
 -- What stays is never deleted first and written again: while a cluster moves the key's slot, a key that
 -- is gone cannot be written here any more.
-local function clear(own, kept)
-  if redis.call('TYPE', key).ok ~= 'hash' then
-    redis.call('DEL', key)
-    return 0
-  end
-  local last, gone, stays = 0, {}, false
-  for _, field in ipairs(redis.call('HKEYS', key)) do
+local function clear(fields, own, kept)
+  local last, gone = 0, {}
+  for _, field in ipairs(fields) do
     local deadline = nil
     if string.sub(field, 1, 2) == 'f:' and field ~= own then
       deadline = ahead(redis.call('HGET', key, field))
@@ -85,14 +95,15 @@ local function clear(own, kept)
     elseif field ~= kept then
       gone[#gone + 1] = field
     end
-    stays = stays or deadline ~= nil or field == kept
   end
-  if not stays then
-    redis.call('DEL', key)
+  if last == 0 and not kept then
+    if #gone > 0 then
+      redis.call('DEL', key)
+    end
     return 0
   end
-  for _, field in ipairs(gone) do
-    redis.call('HDEL', key, field)
+  for first = 1, #gone, 100 do
+    redis.call('HDEL', key, unpack(gone, first, math.min(first + 99, #gone)))
   end
   if last > 0 then
     redis.call('PEXPIREAT', key, digits(last))

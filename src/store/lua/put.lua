@@ -9,10 +9,8 @@
 --
 -- Result   1  stored
 --          0  superseded: the field holds something else, or a fence stands
-if redis.call('TYPE', key).ok ~= 'hash' then
-  redis.call('DEL', key)
-end
-if fenced() then
+local stood = fields()
+if fenced(stood) then
   return 0
 end
 if ARGV[4] ~= '*' then
@@ -22,7 +20,7 @@ if ARGV[4] ~= '*' then
   end
 end
 redis.call('HSET', key, ARGV[1], ARGV[2])
-clear(nil, ARGV[1])
+clear(stood, nil, ARGV[1])
 redis.call('PEXPIRE', key, ARGV[3])
 -- A read after the write, for the reason given in fill.lua.
 redis.call('HSTRLEN', key, ARGV[1])

@@ -1,9 +1,12 @@
--- Deletes the entry's values, leases and generation and the writer's own fence, also when that
+-- Deletes the values, leases and generation of entries and the writer's own fence in each, also when that
 -- fence had expired: values may have been filled since. Runs with allow-oom, like fence.lua.
 --
--- KEYS[1]  the entry or generation
+-- KEYS     the entries and generations
 -- ARGV[1]  the fence's field
 --
 -- Result   1
-clear(ARGV[1])
+for _, each in ipairs(KEYS) do
+  key = each
+  clear(fields(), ARGV[1])
+end
 return 1

@@ -145,7 +145,8 @@ impl Cluster {
         let deadline = Instant::now() + self.options.command_timeout;
         let _own = own_changes(self.feed.as_ref(), part);
         let mut witnesses = Vec::new();
-        let calls = part.iter().map(Call::Op).collect();
+        // Of one key each: the keys are in different slots.
+        let calls = part.chunks(1).map(Call::Ops).collect();
         let answers = self.answers(calls, &mut witnesses, deadline).await?;
         let replies = part.iter().zip(answers);
         let items = replies

@@ -1,6 +1,6 @@
 //! The way to one server: a connection, made again when it broke.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::address::{Address, Server};
 use super::connection::{Connection, News};
 use super::resp::{Answer, Request};
 use super::sentinel::Sentinels;
-use super::wire::{self, Call, SCRIPTS, Scripts};
+use super::wire::{self, Call, Calls, LONGEST_RUN, SCRIPTS, Scripts};
 use super::{RedisOptions, own_changes};
 use crate::clock;
 use crate::key::Key;
@@ -62,6 +62,8 @@ pub(super) struct Live {
     /// Of a cluster's node it means nothing.
     pub(super) root: Token,
     stalls: Arc<Stalls>,
+    /// How many operations at most are one command.
+    longest_run: Arc<AtomicUsize>,
     feed: Option<Arc<Feed>>,
 }
 
@@ -227,6 +229,7 @@ impl Link {
             run: run.into(),
             root,
             stalls: Arc::new(Stalls::new()),
+            longest_run: Arc::new(LONGEST_RUN.into()),
             feed: self.feed.clone(),
         })
     }
@@ -354,14 +357,33 @@ impl Drop for Link {
 }
 
 impl Live {
-    pub(super) async fn exchange(&self, ops: &[Op]) -> Result<Vec<Reply>, StoreError> {
-        let _own = own_changes(self.feed.as_ref(), ops);
-        let calls = ops.iter().map(|op| (Call::Op(op), false));
-        let answers = self.answers(calls).await?.into_iter();
-        let replies = ops.iter().zip(answers);
-        replies
-            .map(|(op, answer)| wire::reply(op, answer))
-            .collect()
+    /// The replies to a batch.
+    pub(super) async fn exchange(&self, batch: &[Op]) -> Result<Vec<Reply>, StoreError> {
+        let _own = own_changes(self.feed.as_ref(), batch);
+        let longest = self.longest_run.load(Ordering::Relaxed);
+        let mut replies = self.replies(batch, longest).await?;
+        if replies.len() < batch.len() {
+            self.longest_run.store(1, Ordering::Relaxed);
+            replies.extend(self.replies(&batch[replies.len()..], 1).await?);
+        }
+        Ok(replies)
+    }
+
+    /// The replies up to the first run of operations that the server refuses for its keys.
+    async fn replies(&self, batch: &[Op], longest: usize) -> Result<Vec<Reply>, StoreError> {
+        let calls = Calls::new(batch, longest);
+        let answers = self.answers(calls.clone().map(|call| (call, false)));
+        let mut replies = Vec::with_capacity(batch.len());
+        for (call, answer) in calls.zip(answers.await?) {
+            let Call::Ops(ops) = call else { continue };
+            if ops.len() > 1 && wire::is_of_many_slots(&answer) {
+                break;
+            }
+            for (op, answer) in ops.iter().zip(std::iter::repeat_n(answer, ops.len())) {
+                replies.push(wire::reply(op, answer)?);
+            }
+        }
+        Ok(replies)
     }
 
     /// The server's answers, one for each call. Before a call with a true beside it the node is told
@@ -372,9 +394,9 @@ impl Live {
     /// fill which was stored may answer that it was superseded, which is safe.
     pub(super) async fn answers<'a>(
         &self,
-        calls: impl ExactSizeIterator<Item = (Call<'a>, bool)> + Clone,
+        calls: impl Iterator<Item = (Call<'a>, bool)> + Clone,
     ) -> Result<Vec<Answer>, StoreError> {
-        let request = Request::with_capacity(calls.len());
+        let request = Request::with_capacity(calls.size_hint().1.unwrap_or_default());
         let mut answers = self.send_calls(request, calls.clone()).await?;
         if let Some(first) = answers.iter().position(wire::is_unknown_script) {
             let mut again = Request::default();

@@ -23,13 +23,23 @@ impl Script {
         Self { source, hash }
     }
 
-    /// Begins a call of the script by its hash, on its one key and so many other arguments.
+    /// Begins a call of the script by its hash, on one key and so many other arguments.
     fn on(&self, request: &mut Request, key: &str, arguments: usize) {
-        request.begin(4 + arguments);
+        self.on_all(request, [key].into_iter(), arguments);
+    }
+
+    /// The same on several keys.
+    fn on_all<'a>(
+        &self,
+        request: &mut Request,
+        keys: impl ExactSizeIterator<Item = &'a str>,
+        arguments: usize,
+    ) {
+        request.begin(3 + keys.len() + arguments);
         request.word(b"EVALSHA");
         request.word(self.hash.as_bytes());
-        request.word(b"1");
-        request.word(key.as_bytes());
+        request.number(keys.len() as u64);
+        keys.for_each(|key| request.word(key.as_bytes()));
     }
 }
 
@@ -108,10 +118,58 @@ pub(super) fn scan(prefix: &str, cursor: &str) -> Request {
     request
 }
 
-/// What is asked of a server: one command on one key.
+/// A batch as commands: an operation each, or a run of fences or settles of one writer.
+#[derive(Clone)]
+pub(super) struct Calls<'a> {
+    batch: &'a [Op],
+    longest: usize,
+}
+
+/// Fences or settles of so many keys at most are one command, for which others wait some tenths of a millisecond.
+pub(super) const LONGEST_RUN: usize = 100;
+
+impl<'a> Calls<'a> {
+    /// With at most `longest` operations in a command.
+    pub(super) fn new(batch: &'a [Op], longest: usize) -> Self {
+        Self { batch, longest }
+    }
+}
+
+impl<'a> Iterator for Calls<'a> {
+    type Item = Call<'a>;
+
+    fn next(&mut self) -> Option<Call<'a>> {
+        let first = self.batch.first()?;
+        let run = self.batch.iter().take(self.longest);
+        let length = run.take_while(|op| run_together(first, op)).count().max(1);
+        let (run, rest) = self.batch.split_at(length);
+        self.batch = rest;
+        Some(Call::Ops(run))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.batch.len()))
+    }
+}
+
+fn run_together(one: &Op, other: &Op) -> bool {
+    match (one, other) {
+        (Op::Settle { writer: one, .. }, Op::Settle { writer: other, .. }) => one == other,
+        (
+            Op::Fence { writer, ttl, .. },
+            Op::Fence {
+                writer: w, ttl: t, ..
+            },
+        ) => (writer, ttl) == (w, t),
+        _ => false,
+    }
+}
+
+/// What is asked of a server: one command.
 #[derive(Clone, Copy)]
 pub(super) enum Call<'a> {
-    Op(&'a Op),
+    /// One operation, or several fences or settles of one writer.
+    Ops(&'a [Op]),
     /// Looks up the root generation of `key`, recorded under `run`; `known` is its name if it was
     /// known and is merely missing.
     Root {
@@ -122,17 +180,17 @@ pub(super) enum Call<'a> {
 }
 
 impl Call<'_> {
-    /// The key that decides which node of a cluster is asked.
+    /// The key that decides which node of a cluster is asked, where each call has one.
     pub(super) fn key(&self) -> &str {
         match self {
-            Self::Op(op) => op.key().as_str(),
+            Self::Ops(ops) => ops[0].key().as_str(),
             Self::Root { key, .. } => key,
         }
     }
 
     pub(super) fn write(&self, request: &mut Request) {
         match self {
-            Self::Op(op) => write(request, op),
+            Self::Ops(ops) => write(request, ops),
             Self::Root { key, run, known } => {
                 let known = known.map(hex);
                 let known = known.as_ref().map_or(&b""[..], |known| known);
@@ -144,9 +202,10 @@ impl Call<'_> {
     }
 }
 
-/// The command of an operation.
-fn write(request: &mut Request, op: &Op) {
-    match op {
+/// The command of an operation, or of several fences or settles of one writer.
+fn write(request: &mut Request, ops: &[Op]) {
+    let keys = || ops.iter().map(|op| op.key().as_str());
+    match &ops[0] {
         Op::Read { key, field } => {
             request.command([b"HGET", key.as_str().as_bytes(), &value_field(*field)]);
         }
@@ -217,13 +276,13 @@ fn write(request: &mut Request, op: &Op) {
             request.word(&lease_field(*field));
             request.word(&hex(*lease));
         }
-        Op::Fence { key, writer, ttl } => {
-            SCRIPTS.fence.on(request, key.as_str(), 2);
+        Op::Fence { writer, ttl, .. } => {
+            SCRIPTS.fence.on_all(request, keys(), 2);
             request.word(&fence_field(*writer));
             request.number(millis(*ttl));
         }
-        Op::Settle { key, writer } => {
-            SCRIPTS.settle.on(request, key.as_str(), 1);
+        Op::Settle { writer, .. } => {
+            SCRIPTS.settle.on_all(request, keys(), 1);
             request.word(&fence_field(*writer));
         }
     }
@@ -350,6 +409,11 @@ pub(super) fn is_cut_short(answer: &Answer) -> bool {
 
 /// In the error of Redis 7 and 8, and of Valkey, some of which begin it with a capital.
 const NOT_HERE: &str = "ttempted to access a non local key in a cluster node";
+
+/// Whether a server takes no command on these keys at once: it is of a cluster, though it was not said to be.
+pub(super) fn is_of_many_slots(answer: &Answer) -> bool {
+    matches!(answer, Answer::Error(error) if error.code() == "CROSSSLOT")
+}
 
 /// Whether a cluster node answers that it does not know who owns what, or is no primary any more.
 pub(super) fn is_lost(answer: &Answer) -> bool {
@@ -491,6 +555,42 @@ mod tests {
 
     fn bulk(text: &'static str) -> Answer {
         Answer::Text(text.into())
+    }
+
+    #[test]
+    fn fences_and_settles_of_one_writer_run_together() {
+        let (one, other) = (Token::random(), Token::random());
+        let key = || Key::from("k".to_owned());
+        let settle = |writer| Op::Settle { key: key(), writer };
+        let fence = |writer, seconds| Op::Fence {
+            key: key(),
+            writer,
+            ttl: Duration::from_secs(seconds),
+        };
+        let lengths = |batch: &[Op], longest| -> Vec<usize> {
+            let length = |call| match call {
+                Call::Ops(ops) => ops.len(),
+                Call::Root { .. } => 0,
+            };
+            Calls::new(batch, longest).map(length).collect()
+        };
+        let batch = [
+            settle(one),
+            settle(one),
+            settle(other),
+            fence(other, 1),
+            fence(other, 1),
+            fence(other, 2),
+            acquire(),
+            acquire(),
+            settle(one),
+            settle(one),
+            settle(one),
+        ];
+        assert_eq!(lengths(&batch, 100), [2, 1, 2, 1, 1, 1, 3]);
+        assert_eq!(lengths(&batch, 2), [2, 1, 2, 1, 1, 1, 2, 1]);
+        assert_eq!(lengths(&batch, 1), [1; 11]);
+        assert!(lengths(&[], 100).is_empty());
     }
 
     #[test]

@@ -82,6 +82,98 @@ async fn scripts_that_the_server_lost_are_loaded_again_and_the_order_is_kept() {
     assert_eq!(run(&store, batch).await, replies);
 }
 
+/// How many scripts it was asked to run.
+fn scripts_run(server: &Server) -> u64 {
+    let info: String =
+        redis::from_redis_value(run_raw(server, &["INFO", "commandstats"])).expect("information");
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    let calls = line.and_then(|line| line.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+/// Writers' fences and settles on many keys, with other operations between them, do what each would alone.
+async fn many_at_once(server: &Server, store: &RedisStore) {
+    let keys: Vec<Key> = (0..250).map(|n| key(&format!("many:{n}"))).collect();
+    let (one, other) = (Token::random(), Token::random());
+    for key in &keys {
+        put(store, key, A, "v", LONG).await;
+    }
+    run_raw(server, &["SET", keys[7].as_str(), "not ours"]);
+    fence(store, &keys[3], other, LONG).await;
+
+    let fences = |writer| {
+        let fence = move |key: &Key| Op::Fence {
+            key: key.clone(),
+            writer,
+            ttl: LONG,
+        };
+        keys.iter().map(fence)
+    };
+    let settles = |writer| {
+        let settle = move |key: &Key| Op::Settle {
+            key: key.clone(),
+            writer,
+        };
+        keys.iter().map(settle)
+    };
+    let mut batch: Vec<Op> = fences(one).collect();
+    batch.push(read_op(&keys[0], A));
+    batch.push(acquire_op(&keys[249], A, Token::random(), LONG));
+    batch.extend(settles(one).take(200));
+    batch.extend(settles(other).skip(200));
+    let replies = run(store, batch).await;
+    assert_eq!(replies.len(), 502);
+    assert_eq!(replies[250], Reply::Value(None));
+    assert_eq!(replies[251], Reply::Acquired(Acquired::Fenced));
+    for (at, reply) in replies.iter().enumerate() {
+        assert!(
+            *reply == Reply::Done || at == 250 || at == 251,
+            "{at}: {reply:?}"
+        );
+    }
+
+    // Another's fence stands before the 200th, and the writer's own behind it.
+    for (at, key) in keys.iter().enumerate() {
+        let expected = match at == 3 || at >= 200 {
+            true => Acquired::Fenced,
+            false => Acquired::Granted,
+        };
+        assert_eq!(acquire(store, key, A, one).await, expected, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn fences_and_settles_of_a_writer_are_a_command_for_each_hundred() {
+    let server = Server::start();
+    let store = connect(&server).await;
+    many_at_once(&server, &store).await;
+
+    let keys = (0..250).map(|n| key(&format!("counted:{n}")));
+    let writer = Token::random();
+    let batch = keys.map(|key| Op::Settle { key, writer }).collect();
+    let before = scripts_run(&server);
+    run(&store, batch).await;
+    assert_eq!(scripts_run(&server) - before, 3);
+}
+
+/// As a proxy does that has a cluster behind it.
+#[tokio::test]
+async fn where_keys_of_several_slots_are_refused_each_key_is_a_command() {
+    let bus = free_port().to_string();
+    let server = Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    run_raw(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let whole = async || {
+        let info = run_raw(&server, &["CLUSTER", "INFO"]);
+        let info: String = redis::from_redis_value(info).expect("information");
+        info.contains("cluster_state:ok")
+    };
+    until("the cluster of one is whole", whole).await;
+    let store = connect(&server).await;
+    many_at_once(&server, &store).await;
+}
+
 #[tokio::test]
 async fn a_foreign_type_fails_its_ops_alone_and_a_fence_removes_it() {
     let server = Server::start();
