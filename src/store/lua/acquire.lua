@@ -13,11 +13,12 @@
 --          {'value', bytes}  there is a value, and it is not the one seen
 --          {'busy', token}   another lease stands
 --          {'granted'}       the lease is planted; also when it had been planted before
-if fenced(redis.call('HKEYS', key)) then
+local stood = redis.call('HKEYS', key)
+if fenced(stood) then
   return {'fenced'}
 end
 
-local value = redis.call('HGET', key, ARGV[1])
+local value = #stood > 0 and redis.call('HGET', key, ARGV[1])
 if value then
   if ARGV[6] == '' or string.sub(value, 1, 8) ~= ARGV[6] then
     return {'value', value}
@@ -27,15 +28,16 @@ if value then
   end
 end
 
-local holder, deadline = lease(redis.call('HGET', key, ARGV[2]))
+local holder, deadline = lease(#stood > 0 and redis.call('HGET', key, ARGV[2]))
 if deadline and holder ~= ARGV[3] then
   return {'busy', holder}
 end
 redis.call('HSET', key, ARGV[2], ARGV[3] .. ':' .. digits(now + tonumber(ARGV[4])))
 
 -- No value must outlive its own ttl for the sake of a lease: not another build's, nor one that stays.
-local left = redis.call('PTTL', key)
-if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than('')) then
+local left = #stood > 0 and redis.call('PTTL', key) or -1
+local outdated = ARGV[7] ~= '1' and ARGV[1]
+if left < 0 or (left < tonumber(ARGV[5]) and not holds_another_than(stood, outdated)) then
   redis.call('PEXPIRE', key, ARGV[5])
 end
 -- A read after the write, for the reason given in fill.lua: the entry may hold another build's value.

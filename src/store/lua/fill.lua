@@ -13,15 +13,18 @@
 if lease(redis.call('HGET', key, ARGV[2])) ~= ARGV[3] then
   return 0
 end
-if fenced(redis.call('HKEYS', key)) then
+local stood = redis.call('HKEYS', key)
+if fenced(stood) then
   redis.call('HDEL', key, ARGV[2])
   return 0
 end
 
 local ttl = tonumber(ARGV[5])
-local left = redis.call('PTTL', key)
-if left >= 0 and left < ttl and holds_another_than(ARGV[1]) then
-  ttl = math.max(left, 1)
+if holds_another_than(stood, ARGV[1]) then
+  local left = redis.call('PTTL', key)
+  if left >= 0 and left < ttl then
+    ttl = math.max(left, 1)
+  end
 end
 redis.call('HSET', key, ARGV[1], ARGV[4])
 -- Only now: a key without a field is gone, and see `clear` in prelude.lua.

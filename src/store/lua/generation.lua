@@ -5,10 +5,11 @@
 -- ARGV[2]  milliseconds until the key expires, if it does not expire already; 0: it never does
 --
 -- Result   its name, or nil while a fence stands
-if fenced(redis.call('HKEYS', key)) then
+local stood = redis.call('HKEYS', key)
+if fenced(stood) then
   return nil
 end
-local name = token(redis.call('HGET', key, 'g'))
+local name = #stood > 0 and token(redis.call('HGET', key, 'g'))
 if name then
   return name
 end
@@ -16,7 +17,7 @@ redis.call('HSET', key, 'g', ARGV[1])
 -- In its last millisecond an expired fence's key still is there, with its ttl.
 if ARGV[2] == '0' then
   redis.call('PERSIST', key)
-elseif redis.call('PTTL', key) < 0 then
+elseif #stood == 0 or redis.call('PTTL', key) < 0 then
   redis.call('PEXPIRE', key, ARGV[2])
 end
 -- A read after the write, for the reason given in fill.lua.

@@ -38,11 +38,11 @@ local function lease(text)
   end
 end
 
--- Whether one of these fields is a fence that stands. Removes those that have expired: other writers may keep the key alive
--- for much longer than a crashed writer's fence may stand.
-local function fenced(fields)
+-- Whether one of these fields is a fence that stands. Removes those that have expired: other
+-- writers may keep the key alive for much longer than a crashed writer's fence may stand.
+local function fenced(stood)
   local stands = false
-  for _, field in ipairs(fields) do
+  for _, field in ipairs(stood) do
     if string.sub(field, 1, 2) == 'f:' then
       if ahead(redis.call('HGET', key, field)) then
         stands = true
@@ -54,9 +54,9 @@ local function fenced(fields)
   return stands
 end
 
--- Whether the entry holds a value other than that of `field`.
-local function holds_another_than(field)
-  for _, other in ipairs(redis.call('HKEYS', key)) do
+-- Whether one of these fields is a value other than `field`.
+local function holds_another_than(stood, field)
+  for _, other in ipairs(stood) do
     if string.sub(other, 1, 2) == 'v:' and other ~= field then
       return true
     end
@@ -83,9 +83,9 @@ end
 --
 -- What stays is never deleted first and written again: while a cluster moves the key's slot, a key that
 -- is gone cannot be written here any more.
-local function clear(fields, own, kept)
+local function clear(stood, own, kept)
   local last, gone = 0, {}
-  for _, field in ipairs(fields) do
+  for _, field in ipairs(stood) do
     local deadline = nil
     if string.sub(field, 1, 2) == 'f:' and field ~= own then
       deadline = ahead(redis.call('HGET', key, field))
