@@ -1,11 +1,15 @@
 //! The change feed: writes that did not come through the library.
 
+use std::any::Any;
 use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use sea_orm::DbErr;
+use tokio::time::timeout;
 
 use crate::cache::growing;
 use crate::error::CacheError;
@@ -30,6 +34,9 @@ pub enum FeedError {
     /// The cache could not be told.
     #[error("{0}")]
     Cache(#[from] CacheError),
+    /// A [rule](crate::Cache::on_change) or an observer did, with this message.
+    #[error("a rule or an observer panicked: {0}")]
+    Panicked(String),
 }
 
 /// Applies what triggers have written down of the changes to watched tables, whoever made them: the outbox of the
@@ -170,13 +177,14 @@ impl Feed {
     /// Takes a batch, applies it, and only then lets it be deleted.
     async fn look(&self) -> Result<Step, FeedError> {
         let began = Instant::now();
-        let taken = self.outbox.take(self.batch).await?;
+        let taken = in_time(self.outbox.take(self.batch)).await?;
         self.lags(taken.oldest);
         let (changes, age) = (taken.changes.len() as u64, taken.oldest.unwrap_or_default());
         for site in &self.sites {
-            apply(site, &taken.changes).await?;
+            let applied = AssertUnwindSafe(apply(site, &taken.changes)).catch_unwind();
+            applied.await.map_err(panicked)??;
         }
-        taken.delete().await?;
+        in_time(taken.delete()).await?;
         if changes == 0 {
             return Ok(Step::Idle);
         }
@@ -204,6 +212,21 @@ async fn apply(site: &Site, changes: &[RowChange]) -> Result<(), CacheError> {
         return Ok(());
     }
     site.cache.drop_now(site.told(changes)).await
+}
+
+/// How long the database may take to answer, and for how long it keeps what was taken for a host that has vanished.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A network that loses all there is would have us wait for ever.
+async fn in_time<T>(answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    let late = |_| DbErr::Custom(format!("the database has not answered for {PATIENCE:?}"));
+    timeout(PATIENCE, answer).await.map_err(late)?
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> FeedError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    FeedError::Panicked(text.unwrap_or("without a message").to_owned())
 }
 
 impl CachedConnection {

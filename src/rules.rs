@@ -90,7 +90,8 @@ impl Cache {
     /// It must not block.
     ///
     /// # Panics
-    /// If a rule does, the write that it was asked for fails with that panic, before it is sent to the database.
+    /// If a rule does, the write that it was asked for fails with that panic, before it is sent to the database. In a
+    /// feed it is an `Event::FeedFailed`, and the change waits.
     ///
     /// # Examples
     /// ```

@@ -1,15 +1,18 @@
 //! What is applied although something fails.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Database};
 use sea_orm_cache::store::Op;
 use sea_orm_cache::testing::Fault;
 use sea_orm_cache::{Feed, FeedError};
 
 use super::{foreign, waiting, watched};
+use crate::entities::city;
 use crate::outages::{name, until};
-use crate::support::{self, Shutdown};
+use crate::support::{self, Proxy, Shutdown};
 use crate::world::{Place, Sql, World};
 
 const ALL: [Sql; 3] = [Sql::Sqlite, Sql::Postgres, Sql::MariaDb];
@@ -94,6 +97,74 @@ async fn others_write_while_a_feed_applies() {
     }
 }
 
+/// The host of a feed is gone without a word, with changes in its hands: after 30 s they are another's. And should
+/// only the network have gone, the first one tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vanished_feed_had_taken_is_anothers_in_time() {
+    let (postgres, mariadb) = (vanishes(Sql::Postgres), vanishes(Sql::MariaDb));
+    tokio::join!(postgres, mariadb);
+}
+
+async fn vanishes(sql: Sql) {
+    let world = World::new(sql, Place::Memory).await;
+    watched(&world).await;
+    world.warm().await;
+    let url = world.database.url();
+    let address = url.split(['@', '/']).nth(3).expect("an address");
+    let proxy = Proxy::to(address).await;
+    let far = Database::connect(url.replace(address, &proxy.addr())).await;
+    let far = Feed::new(&world.cache.attach(far.unwrap()));
+    foreign(&world, "UPDATE city SET name = 'new'").await;
+
+    let pause = world.store.pause_before(Op::is_settle);
+    let taken = Instant::now();
+    let applying = tokio::spawn(async move { far.drain().await });
+    pause.arrived().await;
+    proxy.stall();
+    pause.resume();
+    let near = Feed::new(&world.db);
+    assert_eq!(near.drain().await.unwrap(), 0, "{sql:?}");
+    assert_eq!(waiting(&world).await, 4);
+    let running = tokio::spawn(async move { near.run().await });
+    let limit = Duration::from_secs(50);
+    let over = async {
+        while waiting(&world).await > 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await
+        }
+    };
+    tokio::time::timeout(limit, over).await.expect("freed");
+    assert!(taken.elapsed() > Duration::from_secs(20), "{sql:?}");
+    world.assert_fresh("the other's batch").await;
+    let failed = applying.await.unwrap().unwrap_err();
+    assert!(failed.to_string().contains("30s"), "{failed}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_rule_that_panics_keeps_the_change_waiting() {
+    let world = World::new(Sql::Sqlite, Place::Memory).await;
+    let feed = watched(&world).await;
+    let calm = Arc::new(AtomicBool::new(false));
+    let is_calm = Arc::clone(&calm);
+    world.cache.on_change::<city::Entity>(move |_, _| {
+        assert!(is_calm.load(Ordering::Relaxed), "a rule with a fault");
+    });
+    foreign(&world, "UPDATE city SET name = 'new' WHERE id = 2").await;
+    let failed = feed.drain().await.unwrap_err();
+    assert!(
+        matches!(&failed, FeedError::Panicked(text) if text == "a rule with a fault"),
+        "{failed}"
+    );
+    assert_eq!(waiting(&world).await, 1);
+    let running = tokio::spawn(async move { feed.run().await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!running.is_finished());
+    calm.store(true, Ordering::Relaxed);
+    until(async || waiting(&world).await == 0).await;
+    world.assert_fresh("a rule that is calm").await;
+    running.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_database_costs_the_feed_nothing_but_time() {
     let server = support::postgres_server().await;
@@ -121,7 +192,6 @@ async fn a_restarted_database_costs_the_feed_nothing_but_time() {
 
 #[tokio::test]
 async fn a_store_that_refuses_once_is_asked_again_and_it_is_counted() {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static FAILED: AtomicU64 = AtomicU64::new(0);
     let world = World::new(Sql::Sqlite, Place::Memory).await;
     watched(&world).await;
