@@ -3,6 +3,7 @@
 mod direct;
 mod payload;
 mod policy;
+mod there;
 mod write;
 
 use std::future::Future;

@@ -16,6 +16,13 @@
 //! Or [`Migrator`], which does the same with SeaORM's table of applied migrations. It is for programs that have no
 //! other: both would write to that table.
 //!
+//! The program `sea-orm-cache-migration` (feature `cli`) does it from a shell, for a table that it is told the name
+//! of:
+//! ```sh
+//! cargo install sea-orm-cache-migration --features cli
+//! DATABASE_URL=postgres://.. sea-orm-cache-migration up city:slug,country_code country
+//! ```
+//!
 //! `Migrator::fresh` and the read-only status need the feature of your database (`sqlx-postgres`, ..)
 //! on `sea-orm-migration` in your own `Cargo.toml`.
 
@@ -23,6 +30,7 @@ pub use sea_orm_migration;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
+mod described;
 mod outbox;
 mod sql;
 mod watch;

@@ -92,7 +92,7 @@ impl Watch {
         )
     }
 
-    fn new(
+    pub(crate) fn new(
         schema: Option<String>,
         table: String,
         columns: Vec<(String, ColumnKind)>,

@@ -196,30 +196,6 @@ impl<T: Cacheable> Payload for Valued<T> {
     }
 }
 
-/// A value of whatever type, as it is stored.
-#[derive(Clone)]
-pub(super) struct Anything(pub(super) Option<Arc<[u8]>>);
-
-impl Payload for Anything {
-    fn is_present(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn size(&self, encoded: usize) -> usize {
-        encoded
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        out.extend_from_slice(self.0.as_deref().unwrap_or_default());
-        Ok(())
-    }
-
-    fn decode(present: bool, reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let bytes = reader.take_rest();
-        Ok(Self(present.then(|| bytes.into())))
-    }
-}
-
 /// A value that is there. That there is none is a value of another kind.
 #[derive(Clone)]
 pub(super) struct Sure<T>(pub(super) T);

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join;
 
-use super::payload::{Anything, Valued};
+use super::payload::Valued;
 use super::policy::Policy;
+use super::there::{There, unexpected};
 use super::{Cacheable, Namespace, Plan};
 use crate::config::{Consistency, EntityPolicy};
-use crate::envelope::Envelope;
+use crate::envelope::Noted;
 use crate::error::CacheError;
-use crate::fill::{Fetched, Found, Payload, note, note_ops};
+use crate::fill::{Payload, note, note_ops};
 use crate::glob::Glob;
 use crate::invalidation::Invalidation;
 use crate::key::{Key, unescape};
 use crate::observe::Event;
-use crate::store::{Cursor, Filled, Op, Over, Reply, StoreError, Token};
+use crate::store::{Cursor, Filled, Op, Over, Reply, Token};
 
 /// How often a change is tried that others come before.
 const TRIES: usize = 100;
@@ -55,7 +55,7 @@ impl Namespace {
             (self.key(key.as_ref()), value)
         });
         let values: Vec<_> = values.collect();
-        self.put(&values, policy, Put::over_all()).await?;
+        self.put(&values, policy).await?;
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Namespace {
     ) -> Result<bool, CacheError> {
         let value = Valued::<T>::of(Some(value.clone()), self.codec);
         let values = [(self.key(key), value)];
-        let outcome = self.put(&values, policy, Put::over_all()).await?;
+        let outcome = self.put(&values, policy).await?;
         Ok(outcome == Outcome::Stored)
     }
 
@@ -80,22 +80,17 @@ impl Namespace {
     /// If that cannot be known.
     #[cfg(feature = "session")]
     pub(crate) async fn look_up<T: Cacheable>(&self, key: &str) -> Result<Option<T>, CacheError> {
-        let (name, key) = (key, self.key(key));
-        // What is there may come between the two questions, or go; not twice.
-        for _ in 0..2 {
-            if let Some(found) = self.find_one::<Valued<T>>(&key).await {
-                return Ok(found.value.into_value());
-            }
-            if self.cache.bypasses([&key, &self.generation]) {
-                let reason = "the cache has yet to be told what became of it".to_owned();
-                let key = name.to_owned();
-                return Err(CacheError::Value { key, reason });
-            }
-            if self.raw(&key).await?.is_none() {
-                break;
-            }
-        }
-        Ok(None)
+        let there = self.there(&self.key(key)).await?;
+        let found = there.and_then(|there| self.read::<Valued<T>>(&there));
+        let hits = u64::from(found.is_some());
+        self.cache.emit(&Event::Lookup {
+            entity: &self.name,
+            hits,
+            l1_hits: 0,
+            absent_hits: 0,
+            misses: 1 - hits,
+        });
+        Ok(found.and_then(Valued::into_value))
     }
 
     /// Stores a value if there is none, and answers whether it did. While a write is under way of what it
@@ -111,14 +106,17 @@ impl Namespace {
     ) -> Result<bool, CacheError> {
         let key = self.key(key);
         let value = Valued::<T>::of(Some(value.clone()), self.codec);
+        let payloads = [(&key, encoded(&key, &value)?)];
+        let terms = self.terms(policy)?;
+        // Once, and first: what becomes stale from here on may not be what is found to be missing.
+        let noted = self.noted(&terms).await?;
         for _ in 0..TRIES {
-            let there = self.raw(&key).await?;
-            if self.seal_of(&key).await.is_some() {
+            let there = self.there(&key).await?;
+            if there.as_ref().is_some_and(There::is_present) {
                 return Ok(false);
             }
-            let values = [(key.clone(), value.clone())];
             let put = Put::over(there.as_ref());
-            match self.put(&values, policy, put).await? {
+            match self.put_noted(&payloads, &terms, &noted, put).await? {
                 Outcome::Stored => return Ok(true),
                 Outcome::Fenced => return Ok(false),
                 Outcome::Superseded => {}
@@ -144,28 +142,26 @@ impl Namespace {
             key: name.to_owned(),
             reason: reason.to_owned(),
         };
+        let terms = self.terms(policy)?;
         for _ in 0..TRIES {
-            let there = self.raw(&key).await?;
-            let seal = there.as_ref().map(|there| there.seal);
-            let (before, ttl) = match self.find_one::<Valued<i64>>(&key).await {
-                Some(found) => {
-                    let life = there.as_ref().and_then(|there| there.life);
-                    (found.value.into_value().unwrap_or(0), life)
-                }
-                None => match self.seal_of(&key).await {
-                    None => (0, None),
-                    valid if valid == seal => return Err(refused("it is not a number")),
-                    Some(_) => continue,
+            let (there, noted) = self.there_and_noted(&key, &terms).await?;
+            let answers = there.as_ref().filter(|there| there.is_present());
+            let (before, ttl) = match answers {
+                Some(there) => match self.read::<Valued<i64>>(there).and_then(Valued::into_value) {
+                    Some(number) => (number, there.life),
+                    None => return Err(refused("it is not a number")),
                 },
+                None => (0, None),
             };
             let after = before.checked_add(by);
             let after = after.ok_or_else(|| refused("the sum is too large"))?;
-            let values = [(key.clone(), Valued::of(Some(after), self.codec))];
+            let value = Valued::of(Some(after), self.codec);
+            let payloads = [(&key, encoded(&key, &value)?)];
             let put = Put {
                 ttl,
                 ..Put::over(there.as_ref())
             };
-            match self.put(&values, policy, put).await? {
+            match self.put_noted(&payloads, &terms, &noted, put).await? {
                 Outcome::Stored => return Ok(after),
                 Outcome::Fenced | Outcome::Superseded => backoff().await,
             }
@@ -300,9 +296,8 @@ impl Namespace {
 
     /// How long what is under `key` will live, if there is something.
     pub async fn ttl(&self, key: &str) -> Option<Duration> {
-        let key = self.key(key);
-        self.seal_of(&key).await?;
-        self.raw(&key).await.ok()??.life
+        let there = self.there(&self.key(key)).await.ok()??;
+        there.life.filter(|_| there.is_present())
     }
 
     /// Lets the value under `key` live for this long from now on, and answers whether there is one. What it
@@ -313,14 +308,10 @@ impl Namespace {
     pub async fn touch(&self, key: &str, ttl: Duration) -> Result<bool, CacheError> {
         let key = self.key(key);
         for _ in 0..TRIES {
-            let Some(there) = self.raw(&key).await? else {
+            let there = self.there(&key).await?;
+            let Some(there) = there.filter(There::is_present) else {
                 return Ok(false);
             };
-            match self.seal_of(&key).await {
-                None => return Ok(false),
-                Some(seal) if seal != there.seal => continue,
-                Some(_) => {}
-            }
             // The same in all but the seal.
             let mut value = Token::random().get().to_be_bytes().to_vec();
             value.extend_from_slice(&there.bytes[8..]);
@@ -341,79 +332,24 @@ impl Namespace {
         Ok(false)
     }
 
-    /// What stands under a key, whether it is stale or not.
-    async fn raw(&self, key: &Key) -> Result<Option<Raw>, CacheError> {
-        let batch = vec![
-            Op::Read {
-                key: key.clone(),
-                field: self.field(),
-            },
-            Op::Life { key: key.clone() },
-        ];
-        let replies = self.cache.run(Some(&self.name), batch).await?;
-        match &replies.items[..] {
-            [Reply::Value(None), Reply::Life(_)] => Ok(None),
-            [Reply::Value(Some(bytes)), Reply::Life(life)] => {
-                let seal = bytes.first_chunk().copied().map(u64::from_be_bytes);
-                let aging = Envelope::open(bytes)
-                    .ok()
-                    .and_then(|envelope| envelope.aging);
-                let grace = aging.map_or(Duration::ZERO, |aging| aging.grace);
-                Ok(seal.map(|seal| Raw {
-                    seal,
-                    bytes: bytes.clone(),
-                    life: life.map(|life| life.saturating_sub(grace)),
-                    grace,
-                }))
-            }
-            // A foreign type, which a put replaces.
-            [Reply::Failed(_), _] => Ok(None),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// The seal of what is under a key, if that is not stale.
-    async fn seal_of(&self, key: &Key) -> Option<u64> {
-        let found = self.find_one::<Anything>(key).await?;
-        found.value.is_present().then_some(found.seal)?
-    }
-
-    async fn find_one<P: Payload>(&self, key: &Key) -> Option<Fetched<P>> {
-        let request = self.request(key.clone());
-        let found = self.find([request].into(), Consistency::Linearizable).await;
-        found.into_iter().next().and_then(Found::fresh)
-    }
-
-    /// Notes what the values depend on, and stores them.
+    /// Stores values in place of what is there.
     async fn put<T: Cacheable>(
         &self,
         values: &[(Key, Valued<T>)],
         policy: &Policy,
-        put: Put,
     ) -> Result<Outcome, CacheError> {
-        let mut payloads = Vec::with_capacity(values.len());
-        for (key, value) in values {
-            let mut payload = Vec::new();
-            value
-                .encode(&mut payload)
-                .map_err(|error| CacheError::Value {
-                    key: key.to_string(),
-                    reason: error.to_string(),
-                })?;
-            payloads.push((key, payload));
-        }
-        let plan = match self.plan(policy) {
-            Ok(plan) => plan,
-            Err(reason) => {
-                return Err(CacheError::Value {
-                    key: self.name.to_string(),
-                    reason,
-                });
-            }
+        let payloads = values
+            .iter()
+            .map(|(key, value)| Ok((key, encoded(key, value)?)));
+        let payloads = payloads.collect::<Result<Vec<_>, CacheError>>()?;
+        let terms = self.terms(policy)?;
+        let written = async {
+            let noted = self.noted(&terms).await?;
+            let all = Put::over_all();
+            self.put_noted(&payloads, &terms, &noted, all).await
         };
-        let policy = &self.timed(policy);
-        let written = self.put_noted(&payloads, &plan, policy, put).await;
-        if written.is_err() && put.over == Over::Anything {
+        let written = written.await;
+        if written.is_err() {
             // What stands there was to be replaced.
             let mut invalidation = Invalidation::default();
             for (key, _) in values {
@@ -424,49 +360,54 @@ impl Namespace {
         written
     }
 
+    fn terms(&self, policy: &Policy) -> Result<Terms, CacheError> {
+        let plan = self.plan(policy).map_err(|reason| CacheError::Value {
+            key: self.name.to_string(),
+            reason,
+        })?;
+        let policy = self.timed(policy);
+        Ok(Terms { plan, policy })
+    }
+
+    /// Notes what values depend on.
+    async fn noted(&self, terms: &Terms) -> Result<Noted, CacheError> {
+        let noting = note_ops(terms.needs(), &terms.policy);
+        let replies = self.cache.run(Some(&self.name), noting).await?;
+        Ok(note(replies.root, &replies.items))
+    }
+
     async fn put_noted(
         &self,
         payloads: &[(&Key, Vec<u8>)],
-        plan: &Plan,
-        policy: &EntityPolicy,
+        Terms { plan, policy }: &Terms,
+        noted: &Noted,
         put: Put,
     ) -> Result<Outcome, CacheError> {
-        let entity = Some(&*self.name);
-        let noting = note_ops(&plan.dependencies.keys[..plan.needs], policy);
-        let replies = self.cache.run(entity, noting).await?;
-        let noted = note(replies.root, &replies.items);
         let shape = self.shape(plan, policy, Consistency::Linearizable);
-        let mut fenced = false;
-        let ops = payloads.iter().map(|(key, payload)| {
+        let mut outcome = Outcome::Stored;
+        let ops = payloads.iter().filter_map(|(key, payload)| {
             let request = self.request((*key).clone());
             let (seal, payload) = (Token::random(), (true, &**payload));
             let took = Some(Duration::ZERO);
-            let sealed = (self.cache).sealed(&shape, &request, &noted, seal, payload, took);
-            match sealed {
-                Some(value) => Op::Put {
+            let sealed = (self.cache).sealed(&shape, &request, noted, seal, payload, took);
+            if let Some(value) = sealed {
+                return Some(Op::Put {
                     key: (*key).clone(),
                     field: self.field(),
                     value,
                     ttl: put.ttl.unwrap_or_else(|| policy.jittered(policy.ttl)) + policy.grace(),
                     over: put.over,
-                },
-                // What was there is not what is read any more, whatever becomes of the new.
-                None => {
-                    fenced = true;
-                    Op::Settle {
-                        key: (*key).clone(),
-                        writer: Token::random(),
-                    }
-                }
+                });
             }
+            outcome = Outcome::Fenced;
+            // What was to be replaced is not what is read any more, whatever becomes of the new.
+            (put.over == Over::Anything).then(|| Op::Settle {
+                key: (*key).clone(),
+                writer: Token::random(),
+            })
         });
         let ops: Vec<Op> = ops.collect();
-        let replies = self.cache.run(entity, ops).await?;
-        let mut outcome = if fenced {
-            Outcome::Fenced
-        } else {
-            Outcome::Stored
-        };
+        let replies = self.cache.run(Some(&self.name), ops).await?;
         let mut counts = [0, 0];
         for reply in &replies.items {
             match reply {
@@ -488,14 +429,27 @@ impl Namespace {
     }
 }
 
-/// What stands under a key.
-struct Raw {
-    seal: u64,
-    bytes: Bytes,
-    /// How long its ttl is still.
-    life: Option<Duration>,
-    /// How long it is kept after that.
-    grace: Duration,
+/// On what terms values are put: what they depend on, and how they live.
+pub(super) struct Terms {
+    plan: Plan,
+    pub(super) policy: EntityPolicy,
+}
+
+impl Terms {
+    /// The generations that they need.
+    pub(super) fn needs(&self) -> &[Key] {
+        &self.plan.dependencies.keys[..self.plan.needs]
+    }
+}
+
+fn encoded<T: Cacheable>(key: &Key, value: &Valued<T>) -> Result<Vec<u8>, CacheError> {
+    let mut payload = Vec::new();
+    let written = value.encode(&mut payload);
+    written.map_err(|error| CacheError::Value {
+        key: key.to_string(),
+        reason: error.to_string(),
+    })?;
+    Ok(payload)
 }
 
 /// How a value is put.
@@ -514,7 +468,7 @@ impl Put {
         }
     }
 
-    fn over(there: Option<&Raw>) -> Self {
+    fn over(there: Option<&There>) -> Self {
         let over = there.map_or(Over::Nothing, |there| Over::Seal(there.seal));
         Self { over, ttl: None }
     }
@@ -528,10 +482,6 @@ enum Outcome {
     Superseded,
     /// A write is under way of what the value depends on.
     Fenced,
-}
-
-fn unexpected(replies: &[Reply]) -> CacheError {
-    CacheError::Store(StoreError::Protocol(format!("{replies:?} to a value")))
 }
 
 /// Lets others go first whom one has met.

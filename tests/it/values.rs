@@ -13,7 +13,7 @@ use sea_orm::{
     TransactionTrait,
 };
 use sea_orm_cache::store::Op;
-use sea_orm_cache::testing::Fault;
+use sea_orm_cache::testing::{Fault, Pause};
 use sea_orm_cache::{Cache, CacheError, Codec, Consistency, Namespace, Policy};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ on_all!(
     what_is_set_is_read_until_it_is_removed,
     another_type_or_codec_is_a_miss,
     additions_and_numbers_lose_nothing,
+    whenever_an_invalidation_comes_a_put_does_not_undo_it,
+    whichever_request_fails_no_addition_is_lost,
+    an_add_under_a_fence_takes_nothing_away,
     lives_are_told_and_prolonged,
     a_pattern_removes_what_matches_and_nothing_else,
     a_namespace_a_tag_and_a_tenant_are_apart,
@@ -214,6 +217,146 @@ async fn additions_and_numbers_lose_nothing(world: World) {
     let error = values.incr("most", 1, &policy).await.unwrap_err();
     assert!(error.to_string().contains("too large"), "{error}");
     assert_eq!(values.get::<i64>("most").await, Some(i64::MAX));
+}
+
+/// The `n`th operation of all.
+fn nth(n: u64) -> impl Fn(&Op) -> bool + Send + Sync + 'static {
+    let seen = AtomicU64::new(0);
+    move |_| seen.fetch_add(1, Ordering::Relaxed) == n
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Add,
+    Incr,
+    Touch,
+}
+
+impl Call {
+    async fn run(self, values: &Namespace) -> Result<i64, CacheError> {
+        match self {
+            Self::Add => Ok(values.add("n", &6, &policy()).await?.into()),
+            Self::Incr => values.incr("n", 1, &policy()).await,
+            Self::Touch => Ok(values.touch("n", Duration::from_secs(60)).await?.into()),
+        }
+    }
+}
+
+/// Before each operation of the call in turn, everything is made stale by another process.
+async fn whenever_an_invalidation_comes_a_put_does_not_undo_it(world: World) {
+    let (other, _) = world.another_process().await;
+    for (call, stands) in [
+        (Call::Incr, true),
+        (Call::Incr, false),
+        (Call::Add, false),
+        (Call::Touch, true),
+    ] {
+        for n in 0.. {
+            let values = world.cache.namespace("whenever");
+            other.namespace("whenever").invalidate().await.unwrap();
+            if stands {
+                values.set("n", &5_i64, &policy()).await.unwrap();
+            }
+            let pause = world.store.pause_before(nth(n));
+            let mut running = {
+                let values = values.clone();
+                tokio::spawn(async move { call.run(&values).await })
+            };
+            let came = tokio::select! {
+                () = pause.arrived() => true,
+                said = &mut running => {
+                    said.unwrap().unwrap();
+                    false
+                }
+            };
+            if !came {
+                assert!(n > 2, "{call:?}");
+                break;
+            }
+            other.namespace("whenever").invalidate().await.unwrap();
+            pause.resume();
+            let said = running.await.unwrap().unwrap();
+            let now = values.get::<i64>("n").await;
+            let fits = match (call, said, now) {
+                // Before the invalidation, and gone with it.
+                (_, _, None) => true,
+                // After it.
+                (Call::Incr, 1, Some(1)) => true,
+                // What was added may be no older than the call.
+                (Call::Add, 1, Some(6)) => n == 0,
+                _ => false,
+            };
+            assert!(
+                fits,
+                "{call:?} {stands}, {n}: said {said}, and there is {now:?}"
+            );
+        }
+    }
+}
+
+async fn whichever_request_fails_no_addition_is_lost(world: World) {
+    let values = world.cache.namespace("failing");
+    let mut count = 5_i64;
+    values.set("n", &count, &policy()).await.unwrap();
+    for call in [Call::Incr, Call::Add, Call::Touch] {
+        // Of five operations at most, so that the last time none fails.
+        for n in 0..5 {
+            world.store.inject(Fault::refuse().on(nth(n)).times(1));
+            let said = call.run(&values).await;
+            world.store.heal();
+            if let (Call::Incr, Ok(sum)) = (call, &said) {
+                count += 1;
+                assert_eq!(*sum, count, "{n}");
+            }
+            assert_eq!(
+                values.get("n").await,
+                Some(count),
+                "{call:?}, {n}: {said:?}"
+            );
+        }
+    }
+    assert!(values.incr("n", 0, &policy()).await.unwrap() > 5);
+}
+
+/// Who may not add because of a write under way takes nothing away that another adds once it is over.
+async fn an_add_under_a_fence_takes_nothing_away(world: World) {
+    let values = world.cache.namespace("fenced");
+    let others = world.another_process().await.0.namespace("fenced");
+    let on_cities = policy().depends_on::<city::Entity>();
+    let txn = world.db.begin().await.unwrap();
+    let written = city::Entity::update_many()
+        .col_expr(city::Column::Name, Expr::value("new"))
+        .exec(&txn)
+        .await;
+    written.unwrap();
+    let commit = world.store.pause_after(Op::is_fence);
+    let committing = tokio::spawn(async move { txn.commit().await });
+    commit.arrived().await;
+
+    let puts = AtomicU64::new(0);
+    let last = world.store.pause_before(move |op| {
+        let puts_or_removes = op.is_settle() || matches!(op, Op::Put { .. });
+        let here = puts_or_removes && op.key().as_str().contains("fenced");
+        here && puts.fetch_add(1, Ordering::Relaxed) == 0
+    });
+    let policy_of_add = on_cities.clone();
+    let mut adding = tokio::spawn(async move { others.add("n", &2, &policy_of_add).await });
+    let early = tokio::select! {
+        () = last.arrived() => None,
+        added = &mut adding => Some(added),
+    };
+    commit.resume();
+    committing.await.unwrap().unwrap();
+    // Its own put must not be taken for what was waited for.
+    let last = Some(last).filter(|_| early.is_none());
+    assert!(values.add("n", &1, &on_cities).await.unwrap());
+    last.into_iter().for_each(Pause::resume);
+    let added = match early {
+        Some(added) => added,
+        None => adding.await,
+    };
+    assert!(!added.unwrap().unwrap());
+    assert_eq!(values.get("n").await, Some(1));
 }
 
 async fn lives_are_told_and_prolonged(world: World) {

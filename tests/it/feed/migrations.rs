@@ -2,11 +2,13 @@
 
 use sea_orm::DbBackend;
 use sea_orm_cache::Feed;
-use sea_orm_cache_migration::sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm_cache_migration::sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 use sea_orm_cache_migration::{Outbox, Watch};
 
 use super::{foreign, number, waiting};
-use crate::entities::{city, gadget_new, gadget_old, line};
+use crate::entities::{
+    blob, city, city_tag, country, document, gadget_new, gadget_old, line, word,
+};
 use crate::world::{Place, Sql, World};
 
 /// A service's own.
@@ -88,6 +90,62 @@ async fn they_go_up_and_down_and_up_again() {
         watch.remove(&world.raw).await.unwrap();
         assert!(!watch.is_installed(&world.raw).await.unwrap());
         assert_eq!(triggers(&world).await, each);
+    }
+}
+
+/// What the program `sea-orm-cache-migration` finds out about a table is what its entity knows.
+#[tokio::test]
+async fn a_table_is_described_as_its_entity_is() {
+    for sql in [Sql::Sqlite, Sql::Postgres, Sql::MariaDb] {
+        let world = World::new(sql, Place::Memory).await;
+        let db = &world.raw;
+        Outbox.up(&SchemaManager::new(db)).await.unwrap();
+        let tables: [(&str, &[&str], Watch); 7] = [
+            (
+                "city",
+                &["slug", "country_id", "rank"],
+                Watch::of::<city::Entity>(),
+            ),
+            ("country", &["iso2"], Watch::of::<country::Entity>()),
+            ("city_tag", &[], Watch::of::<city_tag::Entity>()),
+            ("word", &["kind"], Watch::of::<word::Entity>()),
+            ("line", &["product", "amount"], Watch::of::<line::Entity>()),
+            ("document", &[], Watch::of::<document::Entity>()),
+            ("blob_store", &[], Watch::of::<blob::Entity>()),
+        ];
+        for (table, columns, entity) in tables {
+            let found = Watch::described(None, table, columns, db).await.unwrap();
+            found.install(db).await.unwrap();
+            assert!(entity.is_installed(db).await.unwrap(), "{sql:?}: {table}");
+        }
+        if matches!(sql, Sql::Postgres) {
+            foreign(&world, "CREATE SCHEMA \"Shop\"").await;
+            foreign(&world, "CREATE DOMAIN \"Shop\".code AS bigint").await;
+            let create =
+                "CREATE TABLE \"Shop\".\"Or der\" (b \"Shop\".code, a text, PRIMARY KEY (b, a))";
+            foreign(&world, create).await;
+            let found = Watch::described(Some("Shop"), "Or der", &["a"], db).await;
+            let watch = found.unwrap();
+            watch.install(db).await.unwrap();
+            foreign(&world, "DELETE FROM sea_orm_cache_outbox").await;
+            foreign(&world, "INSERT INTO \"Shop\".\"Or der\" VALUES (7, 'x')").await;
+            let told = "SELECT count(*) AS n FROM sea_orm_cache_outbox WHERE table_name = 'Or der' \
+                        AND new_json::jsonb = '{\"b\": 7, \"a\": \"x\"}'";
+            assert_eq!(number(&world, told).await, 1);
+        }
+        for (table, columns, reason) in [
+            ("nowhere", &[][..], "there is no table nowhere"),
+            (
+                "tag",
+                &["lable"][..],
+                "tag has no column lable; it has id, label",
+            ),
+        ] {
+            let error = Watch::described(None, table, columns, db)
+                .await
+                .unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 }
 
