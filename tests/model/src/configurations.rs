@@ -1,6 +1,7 @@
 //! The configurations that are checked. Each is small, and visited completely.
 
 use crate::model::{Config, ReaderKind, WriterKind};
+use crate::putter::PutterKind;
 use crate::seen::Sight;
 use crate::store::Key;
 use crate::tiered::{Level, TieredConfig, TieredReader, TieredSight, TieredWriter};
@@ -33,6 +34,7 @@ const NOTHING: Config = Config {
     name: "",
     readers: &[],
     writers: &[],
+    putters: &[],
     generations: false,
     reads: 1,
     polls: 1,
@@ -40,6 +42,8 @@ const NOTHING: Config = Config {
     writer_crashes: 0,
     failures: false,
     evictions: 0,
+    removals: 0,
+    ages: 0,
     outages: 0,
     restarts: 0,
     snapshots: 0,
@@ -202,8 +206,87 @@ pub const OUTAGES: Config = Config {
     ..NOTHING
 };
 
+/// A value that is put: it depends on what a bulk writer changes and on another key, which is put, too.
+pub const PUTS: Config = Config {
+    name: "puts",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROWS)],
+    putters: &[PutterKind::Set, PutterKind::SetOther],
+    generations: true,
+    writer_crashes: 1,
+    evictions: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutFenced,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
+/// Values that are put under a key that a writer fences, beside loads of two builds.
+pub const PUTS_UNDER_FENCES: Config = Config {
+    name: "puts under fences",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 1)],
+    writers: &[writer(ROW)],
+    putters: &[PutterKind::Set, PutterKind::Set],
+    writer_crashes: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutSuperseded,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
+/// `add`, `incr` and `touch` beside a bulk writer, a removal and an eviction.
+pub const NUMBERS: Config = Config {
+    name: "add, incr and touch",
+    readers: &[reader(0, 0)],
+    writers: &[writer(ROWS)],
+    putters: &[PutterKind::Add, PutterKind::Incr, PutterKind::Touch],
+    generations: true,
+    evictions: 1,
+    removals: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutFenced,
+        Sight::PutSuperseded,
+        Sight::NotAdded,
+        Sight::CountedOn,
+        Sight::Touched,
+        Sight::Removed,
+    ],
+    ..NOTHING
+};
+
+/// Values past their ttl: who answers with them, who loads, and writers of the row and in bulk.
+pub const AGED: Config = Config {
+    name: "aged values",
+    readers: &[reader(0, 0), reader(0, 0)],
+    writers: &[writer(ROW), writer(ROWS)],
+    generations: true,
+    reads: 2,
+    ages: 1,
+    sights: &[
+        Sight::Aged,
+        Sight::Revalidated,
+        Sight::Spawned,
+        Sight::Refreshed,
+        Sight::Rescued,
+        Sight::NotRescued,
+        Sight::Outdated,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
 /// All of them.
-pub const ALL: [Config; 8] = [
+pub const ALL: [Config; 12] = [
     ROW_WRITES,
     BULK_WRITES,
     EVICTIONS,
@@ -212,6 +295,10 @@ pub const ALL: [Config; 8] = [
     TRANSACTIONS,
     FAILURES,
     OUTAGES,
+    PUTS,
+    PUTS_UNDER_FENCES,
+    NUMBERS,
+    AGED,
 ];
 
 const fn bounded(reads: u8) -> TieredReader {
