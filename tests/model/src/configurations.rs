@@ -231,7 +231,9 @@ pub const PUTS_UNDER_FENCES: Config = Config {
     readers: &[reader(0, 0), reader(0, 0), reader(1, 1)],
     writers: &[writer(ROW)],
     putters: &[PutterKind::Set, PutterKind::Set],
+    reader_crashes: 1,
     writer_crashes: 1,
+    evictions: 1,
     sights: &[
         Sight::Hit,
         Sight::Put,
@@ -241,12 +243,12 @@ pub const PUTS_UNDER_FENCES: Config = Config {
     ..NOTHING
 };
 
-/// `add`, `incr` and `touch` beside a bulk writer, a removal and an eviction.
-pub const NUMBERS: Config = Config {
-    name: "add, incr and touch",
+/// Two that `incr`, beside a load, a bulk writer, a removal and an eviction.
+pub const INCRS: Config = Config {
+    name: "incr and incr",
     readers: &[reader(0, 0)],
     writers: &[writer(ROWS)],
-    putters: &[PutterKind::Add, PutterKind::Incr, PutterKind::Touch],
+    putters: &[PutterKind::Incr, PutterKind::Incr],
     generations: true,
     evictions: 1,
     removals: 1,
@@ -256,21 +258,48 @@ pub const NUMBERS: Config = Config {
         Sight::PutStale,
         Sight::PutFenced,
         Sight::PutSuperseded,
-        Sight::NotAdded,
         Sight::CountedOn,
-        Sight::Touched,
         Sight::Removed,
     ],
     ..NOTHING
 };
 
+/// Two that `add`, beside the same.
+pub const ADDS: Config = Config {
+    name: "add and add",
+    putters: &[PutterKind::Add, PutterKind::Add],
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutSuperseded,
+        Sight::NotAdded,
+    ],
+    ..INCRS
+};
+
+/// One of each, beside the same.
+pub const NUMBERS: Config = Config {
+    name: "add, incr and touch",
+    putters: &[PutterKind::Add, PutterKind::Incr, PutterKind::Touch],
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::NotAdded,
+        Sight::CountedOn,
+        Sight::Touched,
+    ],
+    ..INCRS
+};
+
 /// Values past their ttl: who answers with them, who loads, and writers of the row and in bulk.
 pub const AGED: Config = Config {
     name: "aged values",
-    readers: &[reader(0, 0), reader(0, 0)],
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
     writers: &[writer(ROW), writer(ROWS)],
     generations: true,
-    reads: 2,
+    writer_crashes: 1,
     ages: 1,
     sights: &[
         Sight::Aged,
@@ -286,7 +315,7 @@ pub const AGED: Config = Config {
 };
 
 /// All of them.
-pub const ALL: [Config; 12] = [
+pub const ALL: [Config; 14] = [
     ROW_WRITES,
     BULK_WRITES,
     EVICTIONS,
@@ -297,6 +326,8 @@ pub const ALL: [Config; 12] = [
     OUTAGES,
     PUTS,
     PUTS_UNDER_FENCES,
+    INCRS,
+    ADDS,
     NUMBERS,
     AGED,
 ];
