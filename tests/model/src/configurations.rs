@@ -228,7 +228,7 @@ pub const PUTS: Config = Config {
 /// Values that are put under a key that a writer fences, beside loads of two builds.
 pub const PUTS_UNDER_FENCES: Config = Config {
     name: "puts under fences",
-    readers: &[reader(0, 0), reader(0, 0), reader(1, 1)],
+    readers: &[reader(0, 0), reader(1, 1), reader(1, 1)],
     writers: &[writer(ROW)],
     putters: &[PutterKind::Set, PutterKind::Set],
     reader_crashes: 1,
@@ -278,10 +278,11 @@ pub const ADDS: Config = Config {
     ..INCRS
 };
 
-/// One of each, beside the same.
+/// One of each, beside the same without the removal.
 pub const NUMBERS: Config = Config {
     name: "add, incr and touch",
     putters: &[PutterKind::Add, PutterKind::Incr, PutterKind::Touch],
+    removals: 0,
     sights: &[
         Sight::Hit,
         Sight::Put,
@@ -299,7 +300,6 @@ pub const AGED: Config = Config {
     readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
     writers: &[writer(ROW), writer(ROWS)],
     generations: true,
-    writer_crashes: 1,
     ages: 1,
     sights: &[
         Sight::Aged,
@@ -314,8 +314,26 @@ pub const AGED: Config = Config {
     ..NOTHING
 };
 
+/// The same with one writer of the row; who loads and who writes may die.
+pub const AGED_AND_DEATHS: Config = Config {
+    name: "aged values and deaths",
+    writers: &[writer(ROW)],
+    reader_crashes: 1,
+    writer_crashes: 1,
+    evictions: 1,
+    sights: &[
+        Sight::Revalidated,
+        Sight::Refreshed,
+        Sight::Rescued,
+        Sight::NotRescued,
+        Sight::DiedBeforeSettle,
+        Sight::TakenOver,
+    ],
+    ..AGED
+};
+
 /// All of them.
-pub const ALL: [Config; 14] = [
+pub const ALL: [Config; 15] = [
     ROW_WRITES,
     BULK_WRITES,
     EVICTIONS,
@@ -330,6 +348,7 @@ pub const ALL: [Config; 14] = [
     ADDS,
     NUMBERS,
     AGED,
+    AGED_AND_DEATHS,
 ];
 
 const fn bounded(reads: u8) -> TieredReader {

@@ -177,8 +177,9 @@ impl Protocol {
         if kind == PutterKind::Touch && work.read.is_none() {
             return Putter::Done;
         }
-        if !self.rules().has(Guard::NoteBeforeLook) {
-            work.version = work.age(state, kind);
+        let first = kind == PutterKind::Add && work.tries == 0;
+        if first && !self.rules().has(Guard::NoteBeforeLook) {
+            work.version = state.database;
         }
         Putter::At(Stage::Read, work)
     }
@@ -193,11 +194,12 @@ impl Protocol {
             return Putter::At(Stage::Ready, work);
         }
         work.noted = self.noted_now(state, PROCESS);
-        if !self.rules().has(Guard::NoteBeforeLook) {
-            return Putter::At(Stage::Ready, work);
+        let first = self.rules().has(Guard::NoteBeforeLook);
+        if first || kind == PutterKind::Incr {
+            work.version = state.database;
         }
-        work.version = work.age(state, kind);
-        Putter::At(Stage::Noted, work)
+        let stage = if first { Stage::Noted } else { Stage::Ready };
+        Putter::At(stage, work)
     }
 
     /// What was looked up, with the generation that stands.
@@ -333,14 +335,6 @@ impl Protocol {
 impl Work {
     fn has_noted(&self) -> bool {
         self.noted.root.is_some()
-    }
-
-    /// The version at the end of a request that is the first of a call, or of a try to count on.
-    fn age(&self, state: &State, kind: PutterKind) -> u8 {
-        match kind {
-            PutterKind::Add if self.tries > 0 => self.version,
-            _ => state.database,
-        }
     }
 
     /// What `add` and `incr` put; it has no seal yet.

@@ -157,11 +157,11 @@ const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
         "touch without its seal",
         of::NUMBERS,
         Guard::TouchIsConditional,
-        &[NO_STALE_READ, FRESH_AT_REST, NOTHING_LOST],
+        COUNTS,
     ),
     (
         "incr counts on from what it has not read",
-        of::NUMBERS,
+        of::INCRS,
         Guard::LookFindsTheSame,
         COUNTS,
     ),
@@ -185,14 +185,8 @@ const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
     ),
     (
         "a fence leaves aged values",
-        of::AGED,
+        of::AGED_AND_DEATHS,
         Guard::FenceTakesAged,
-        BOTH,
-    ),
-    (
-        "a fence leaves a refresh's lease",
-        of::AGED,
-        Guard::FenceTakesLeases,
         BOTH,
     ),
     (
