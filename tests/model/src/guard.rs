@@ -48,7 +48,8 @@ pub enum Guard {
     PutTakesGeneration,
     /// What a value that is put depends on is noted before that value is known.
     NoteBeforePut,
-    /// `add` and `incr` note in their first request; without: after they have looked.
+    /// `add` and `incr` note what they depend on after they have read what stands there, and before they look
+    /// whether it is valid; without: after both.
     NoteBeforeLook,
     /// `add` stores only over what it has read.
     AddIsConditional,

@@ -16,8 +16,9 @@
 //! | `guard.rs` | what a mutant lacks |
 //! | `configurations.rs` | who takes part in each check, and what may happen how often |
 //!
-//! Left out: requests of readers that fail, the breaker, `strict`, and processes that end before
-//! they have delivered their journal; index entries, lists and absent rows.
+//! Left out: requests of readers and of putters that fail, the breaker, `strict`, and processes that end
+//! before they have delivered their journal; index entries, lists and absent rows; values under one key that
+//! depend on different things.
 //!
 //! `CONSISTENCY.md` says what is promised, and what the two assumptions in [`Guard`] mean.
 

@@ -2,9 +2,12 @@
 //! another.
 //!
 //! `set` stands for a caller that changes what no writer knows of and then puts it: its change is one more
-//! version, which is acknowledged when the call returns. What `add` and `incr` put is as old as the first
-//! request of the call, or as the number that is counted on. What was so before is the caller's affair: it
-//! computed the value then, and nothing can be known of it.
+//! version, which is acknowledged when the call returns. What `add` puts is as old as the first request of its
+//! call; what `incr` puts as the number that it counts on from. What the caller computed before is its own
+//! affair: nothing can be known of it.
+//!
+//! Not yet in `src/values/write.rs`: [`Guard::NoteBeforeLook`], [`Guard::LookFindsTheSame`] and
+//! [`Guard::FencedTakesNothing`].
 
 use crate::environment::NOBODY;
 use crate::guard::Guard;
