@@ -1,6 +1,7 @@
 //! The configurations that are checked. Each is small, and visited completely.
 
 use crate::model::{Config, ReaderKind, WriterKind};
+use crate::putter::PutterKind;
 use crate::seen::Sight;
 use crate::store::Key;
 use crate::tiered::{Level, TieredConfig, TieredReader, TieredSight, TieredWriter};
@@ -33,6 +34,7 @@ const NOTHING: Config = Config {
     name: "",
     readers: &[],
     writers: &[],
+    putters: &[],
     generations: false,
     reads: 1,
     polls: 1,
@@ -40,6 +42,8 @@ const NOTHING: Config = Config {
     writer_crashes: 0,
     failures: false,
     evictions: 0,
+    removals: 0,
+    ages: 0,
     outages: 0,
     restarts: 0,
     snapshots: 0,
@@ -202,8 +206,134 @@ pub const OUTAGES: Config = Config {
     ..NOTHING
 };
 
+/// A value that is put: it depends on what a bulk writer changes and on another key, which is put, too.
+pub const PUTS: Config = Config {
+    name: "puts",
+    readers: &[reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROWS)],
+    putters: &[PutterKind::Set, PutterKind::SetOther],
+    generations: true,
+    writer_crashes: 1,
+    evictions: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutFenced,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
+/// Values that are put under a key that a writer fences, beside loads of two builds.
+pub const PUTS_UNDER_FENCES: Config = Config {
+    name: "puts under fences",
+    readers: &[reader(0, 0), reader(1, 1), reader(1, 1)],
+    writers: &[writer(ROW)],
+    putters: &[PutterKind::Set, PutterKind::Set],
+    reader_crashes: 1,
+    writer_crashes: 1,
+    evictions: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutSuperseded,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
+/// Two that `incr`, beside a load, a bulk writer, a removal and an eviction.
+pub const INCRS: Config = Config {
+    name: "incr and incr",
+    readers: &[reader(0, 0)],
+    writers: &[writer(ROWS)],
+    putters: &[PutterKind::Incr, PutterKind::Incr],
+    generations: true,
+    evictions: 1,
+    removals: 1,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutFenced,
+        Sight::PutSuperseded,
+        Sight::CountedOn,
+        Sight::Removed,
+    ],
+    ..NOTHING
+};
+
+/// Two that `add`, beside the same.
+pub const ADDS: Config = Config {
+    name: "add and add",
+    putters: &[PutterKind::Add, PutterKind::Add],
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::PutSuperseded,
+        Sight::NotAdded,
+    ],
+    ..INCRS
+};
+
+/// One of each, beside the same without the removal.
+pub const NUMBERS: Config = Config {
+    name: "add, incr and touch",
+    putters: &[PutterKind::Add, PutterKind::Incr, PutterKind::Touch],
+    removals: 0,
+    sights: &[
+        Sight::Hit,
+        Sight::Put,
+        Sight::PutStale,
+        Sight::NotAdded,
+        Sight::CountedOn,
+        Sight::Touched,
+    ],
+    ..INCRS
+};
+
+/// Values past their ttl: who answers with them, who loads, and writers of the row and in bulk.
+pub const AGED: Config = Config {
+    name: "aged values",
+    readers: &[reader(0, 0), reader(0, 0), reader(1, 0)],
+    writers: &[writer(ROW), writer(ROWS)],
+    generations: true,
+    ages: 1,
+    sights: &[
+        Sight::Aged,
+        Sight::Revalidated,
+        Sight::Spawned,
+        Sight::Refreshed,
+        Sight::Rescued,
+        Sight::NotRescued,
+        Sight::Outdated,
+        Sight::Superseded,
+    ],
+    ..NOTHING
+};
+
+/// The same with one writer of the row; who loads and who writes may die.
+pub const AGED_AND_DEATHS: Config = Config {
+    name: "aged values and deaths",
+    writers: &[writer(ROW)],
+    reader_crashes: 1,
+    writer_crashes: 1,
+    evictions: 1,
+    sights: &[
+        Sight::Revalidated,
+        Sight::Refreshed,
+        Sight::Rescued,
+        Sight::NotRescued,
+        Sight::DiedBeforeSettle,
+        Sight::TakenOver,
+    ],
+    ..AGED
+};
+
 /// All of them.
-pub const ALL: [Config; 8] = [
+pub const ALL: [Config; 15] = [
     ROW_WRITES,
     BULK_WRITES,
     EVICTIONS,
@@ -212,6 +342,13 @@ pub const ALL: [Config; 8] = [
     TRANSACTIONS,
     FAILURES,
     OUTAGES,
+    PUTS,
+    PUTS_UNDER_FENCES,
+    INCRS,
+    ADDS,
+    NUMBERS,
+    AGED,
+    AGED_AND_DEATHS,
 ];
 
 const fn bounded(reads: u8) -> TieredReader {

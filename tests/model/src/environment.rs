@@ -4,7 +4,7 @@ use crate::guard::Guard;
 use crate::model::Protocol;
 use crate::seen::Sight;
 use crate::state::{PROCESSES, State};
-use crate::store::{Key, Store};
+use crate::store::{Key, Store, Value};
 use crate::token::{Token, fresh};
 use crate::writer;
 
@@ -13,6 +13,10 @@ use crate::writer;
 pub enum Event {
     /// A key is evicted, with all that it holds, or a value expires.
     Evict(Key),
+    /// What is under the row's key is removed, by itself.
+    Remove,
+    /// The values under the row's key come to the end of their ttl.
+    Age,
     /// The root is evicted.
     EvictRoot,
     /// A writer's fence on a key expires.
@@ -34,6 +38,9 @@ pub enum Event {
 
 const KEYS: [Key; 2] = [Key::Row, Key::Rows];
 
+/// A writer that has planted no fence.
+pub(crate) const NOBODY: usize = 7;
+
 impl Protocol {
     /// What can happen.
     pub(crate) fn events(&self, state: &State, add: &mut impl FnMut(Event)) {
@@ -42,6 +49,13 @@ impl Protocol {
             self.expiries(state, key, add);
         }
         let config = &self.config;
+        if state.used.removals < config.removals {
+            add(Event::Remove);
+        }
+        let young = |value: &Value| !value.aged;
+        if state.used.ages < config.ages && state.store.row.values.iter().flatten().any(young) {
+            add(Event::Age);
+        }
         if state.used.snapshots < config.snapshots {
             add(Event::Save);
         }
@@ -131,6 +145,16 @@ impl Protocol {
                 state.used.evictions += 1;
                 self.lose(state, left);
             }
+            Event::Remove => {
+                self.saw(Sight::Removed);
+                state.used.removals += 1;
+                state.store.row.settle(NOBODY, self.rules());
+            }
+            Event::Age => {
+                state.used.ages += 1;
+                let values = state.store.row.values.iter_mut().flatten();
+                values.for_each(|value| value.aged = true);
+            }
             Event::EvictRoot => {
                 state.used.evictions += 1;
                 state.store.root = Default::default();
@@ -189,7 +213,6 @@ impl Protocol {
 
     /// Settles for nobody: no fence is taken away.
     fn deliver(&self, state: &mut State, process: usize) {
-        const NOBODY: usize = 7;
         self.saw(Sight::Delivered);
         state.used.deliveries += 1;
         state.store.row.settle(NOBODY, self.rules());

@@ -6,9 +6,10 @@ use stateright::{Model, Property};
 
 use crate::environment::Event;
 use crate::guard::Guard;
+use crate::putter::{self, PutterKind};
 use crate::reader;
 use crate::seen::{Seen, Sight};
-use crate::state::{History, READERS, State, Used, WRITERS};
+use crate::state::{History, PUTTERS, READERS, State, Used, WRITERS};
 use crate::store::{BUILDS, Key, Noted, Root, Rules, Store};
 use crate::token::Token;
 use crate::writer;
@@ -21,6 +22,13 @@ pub const FRESH_AT_REST: &str = "nothing is stale at rest";
 
 /// Every reader that lives ends: it always can go on by itself, and no run is endless.
 pub const NONE_IS_STUCK: &str = "no reader is stuck";
+
+/// A number is what was counted since there was none, and of those who `add` one does. It is lost with an
+/// eviction, a removal, what makes it stale, and with who loads under its key.
+pub const NOTHING_LOST: &str = "no count is lost";
+/// What has aged stays until it is replaced, invalidated or evicted. Only who has met a fence since may take it
+/// for outdated, which costs a load.
+pub const AGED_STAYS: &str = "no aged value is taken away by who loads it anew";
 
 /// A reader: in which process, of which build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +59,8 @@ pub struct Config {
     pub readers: &'static [ReaderKind],
     /// The writers, one write each.
     pub writers: &'static [WriterKind],
+    /// Those who put values.
+    pub putters: &'static [PutterKind],
     /// Whether values depend on the generation `rows`.
     pub generations: bool,
     /// How many reads each reader makes.
@@ -65,6 +75,10 @@ pub struct Config {
     pub failures: bool,
     /// How many keys are evicted.
     pub evictions: u8,
+    /// How often the row's key is removed.
+    pub removals: u8,
+    /// How often values come to the end of their ttl.
+    pub ages: u8,
     /// How many requests of writers fail, carried out or not; they are to have the row only.
     pub outages: u8,
     /// How often the store is restarted.
@@ -111,6 +125,8 @@ pub enum Action {
     Reader(usize, reader::Step),
     /// Of a writer.
     Writer(usize, writer::Step),
+    /// Of who puts a value.
+    Putter(usize, putter::Step),
     /// Of nobody.
     Event(Event),
 }
@@ -159,11 +175,17 @@ impl Protocol {
     }
 
     fn canonical(&self, state: &mut State) {
-        let (readers, writers) = (self.config.readers, self.config.writers);
+        let Config {
+            readers,
+            writers,
+            putters,
+            ..
+        } = self.config;
         let alike = self.symmetric;
         state.canonical(
             |one, other| alike && other < readers.len() && readers[one] == readers[other],
             |one, other| alike && other < writers.len() && writers[one] == writers[other],
+            |one, other| alike && other < putters.len() && putters[one] == putters[other],
         );
         self.forget(state);
     }
@@ -175,10 +197,12 @@ impl Protocol {
             .iter()
             .all(|reader| reader.phase == reader::Phase::Done)
         {
-            let stale_read = state.history.stale_read;
             state.history = History {
-                stale_read,
-                ..History::default()
+                acknowledged: 0,
+                returned: 0,
+                unfenced: 0,
+                owed: Default::default(),
+                ..state.history
             };
         }
     }
@@ -191,9 +215,21 @@ impl Protocol {
             .map(|reader| reader.progress(self.config.polls))
             .sum();
         let writers: u32 = state.writers.iter().map(writer::Writer::progress).sum();
+        let putters: u32 = state.putters.iter().map(putter::Putter::progress).sum();
         let fences =
             (state.store.row.fences.count_ones() + state.store.rows.fences.count_ones()).min(31);
-        (readers + writers * 8 + state.used.sum() * 32 + 32) - fences
+        (readers + writers * 8 + putters + state.used.sum() * 32 + 32) - fences
+    }
+}
+
+/// Whether a number may be lost in a step. A reader that asks for a lease on the same key takes one for outdated
+/// if it noted the generation before the number was put, and the generation was fenced meanwhile.
+fn may_lose_counts(action: Action) -> bool {
+    use reader::Step::{Acquire, TakeOver};
+    match action {
+        Action::Writer(..) | Action::Event(_) => true,
+        Action::Reader(_, step) => matches!(step, Acquire | TakeOver),
+        Action::Putter(..) => false,
     }
 }
 
@@ -215,6 +251,7 @@ impl Model for Protocol {
             database: 0,
             readers: [Default::default(); READERS],
             writers: [Default::default(); WRITERS],
+            putters: [Default::default(); PUTTERS],
             journals: Default::default(),
             used: Used::default(),
             history: History::default(),
@@ -234,6 +271,11 @@ impl Model for Protocol {
                 actions.push(Action::Writer(writer, step));
             });
         }
+        for putter in 0..self.config.putters.len() {
+            self.putter_steps(state, putter, &mut |step| {
+                actions.push(Action::Putter(putter, step));
+            });
+        }
         self.events(state, &mut |event| actions.push(Action::Event(event)));
     }
 
@@ -242,7 +284,11 @@ impl Model for Protocol {
         match action {
             Action::Reader(reader, step) => self.reader_step(&mut state, reader, step),
             Action::Writer(writer, step) => self.writer_step(&mut state, writer, step),
+            Action::Putter(putter, step) => self.putter_step(&mut state, putter, step),
             Action::Event(event) => self.happen(&mut state, event),
+        }
+        if may_lose_counts(action) && self.number(&state) == 0 {
+            state.history.tally = 0;
         }
         assert!(
             self.missing.is_some() || self.progress(&state) > self.progress(last),
@@ -257,6 +303,10 @@ impl Model for Protocol {
             Property::always(NO_STALE_READ, |_, state: &State| !state.history.stale_read),
             Property::always(FRESH_AT_REST, Protocol::fresh_at_rest),
             Property::always(NONE_IS_STUCK, Protocol::none_is_stuck),
+            Property::always(NOTHING_LOST, |protocol: &Self, state: &State| {
+                protocol.number(state) == state.history.tally
+            }),
+            Property::always(AGED_STAYS, |_, state: &State| !state.history.wasted),
         ]
     }
 }
@@ -264,7 +314,7 @@ impl Model for Protocol {
 impl Protocol {
     /// While no write is under way, every value that somebody would accept is the database's.
     fn fresh_at_rest(&self, state: &State) -> bool {
-        let active = state.writers.iter().any(writer::Writer::is_active);
+        let active = state.writers.iter().any(writer::Writer::is_active) || self.is_setting(state);
         if active || state.journals.contains(&true) {
             return true;
         }
@@ -278,6 +328,16 @@ impl Protocol {
                         .any(|root| self.is_valid(&value, Noted { root, rows }))
             })
         })
+    }
+
+    /// The number that stands, for who asks now; 0 if there is none.
+    pub(crate) fn number(&self, state: &State) -> u8 {
+        let now = Noted {
+            root: state.store.root.name,
+            rows: state.store.rows.generation,
+        };
+        let value = state.store.row.values[0].filter(|value| self.is_valid(value, now));
+        value.map_or(0, |value| value.number)
     }
 
     /// The roots that processes have, or would have if they connected now.

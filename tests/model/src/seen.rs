@@ -71,6 +71,34 @@ sights! {
     Delivered,
     /// Two builds had values under one key.
     TwoBuilds,
+    /// A value was put that whoever reads it accepts.
+    Put,
+    /// A value was put that was stale by then.
+    PutStale,
+    /// A value was not put because what it depends on was fenced.
+    PutFenced,
+    /// A value was not put because its key was fenced, or held something else.
+    PutSuperseded,
+    /// `add` found a value.
+    NotAdded,
+    /// A number was counted up from another one.
+    CountedOn,
+    /// A value was given a new life.
+    Touched,
+    /// A value was removed.
+    Removed,
+    /// A reader found a value that had aged.
+    Aged,
+    /// A reader was answered with it while another one loaded.
+    Revalidated,
+    /// A reader was answered with it and loaded afterwards.
+    Spawned,
+    /// It was replaced by what was loaded.
+    Refreshed,
+    /// A reader was answered with it because the load failed.
+    Rescued,
+    /// The load failed, and it was no longer there, or stale.
+    NotRescued,
 }
 
 /// What was seen in one check, by its number.

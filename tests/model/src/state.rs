@@ -1,5 +1,6 @@
 //! Everything that the model remembers between two steps.
 
+use crate::putter::Putter;
 use crate::reader::Reader;
 use crate::store::Store;
 use crate::token::{Numbering, Token, Tokens};
@@ -9,6 +10,8 @@ use crate::writer::Writer;
 pub const READERS: usize = 4;
 /// How many writers there are at most.
 pub const WRITERS: usize = 3;
+/// How many putters there are at most.
+pub const PUTTERS: usize = 3;
 /// How many processes that read there are at most.
 pub const PROCESSES: usize = 2;
 
@@ -29,6 +32,8 @@ pub struct State {
     pub readers: [Reader; READERS],
     /// The writers.
     pub writers: [Writer; WRITERS],
+    /// Those who put values.
+    pub putters: [Putter; PUTTERS],
     /// For each process, whether it has an invalidation of the row to deliver.
     pub journals: [bool; PROCESSES],
     /// What has happened to the environment.
@@ -56,6 +61,10 @@ pub struct Used {
     pub outages: u8,
     /// Deliveries of what had failed.
     pub deliveries: u8,
+    /// Values removed.
+    pub removals: u8,
+    /// Times at which values aged.
+    pub ages: u8,
 }
 
 impl Used {
@@ -70,6 +79,8 @@ impl Used {
             writer_crashes,
             outages,
             deliveries,
+            removals,
+            ages,
         } = self;
         [
             evictions,
@@ -80,6 +91,8 @@ impl Used {
             writer_crashes,
             outages,
             deliveries,
+            removals,
+            ages,
         ]
         .into_iter()
         .map(u32::from)
@@ -102,6 +115,11 @@ pub struct History {
     pub owed: [u8; PROCESSES],
     /// Whether a read returned a version older than its floor.
     pub stale_read: bool,
+    /// Whether a valid value was taken away by who had found it to have aged.
+    pub wasted: bool,
+    /// How often a number was counted up since there was none: since it was evicted, removed or made
+    /// stale.
+    pub tally: u8,
 }
 
 impl History {
@@ -142,41 +160,28 @@ impl Tokens for State {
         self.snapshot.tokens(visit);
         self.roots.tokens(visit);
         self.readers.tokens(visit);
+        self.putters.tokens(visit);
     }
 }
 
 impl State {
     /// Numbers the tokens in the order in which they stand, and puts what is alike in one order:
-    /// `alike(i, j)` says whether readers (or writers) `i` and `j` may change places.
+    /// `alike(i, j)` says whether readers (or writers, or putters) `i` and `j` may change places.
     pub fn canonical(
         &mut self,
         readers_alike: impl Fn(usize, usize) -> bool,
         writers_alike: impl Fn(usize, usize) -> bool,
+        putters_alike: impl Fn(usize, usize) -> bool,
     ) {
         let mut numbering = Numbering::default();
         numbering.number(&mut self.store);
         numbering.number(&mut self.snapshot);
         numbering.number(&mut self.roots);
-        self.sort_readers(&numbering, readers_alike);
+        sort(&mut self.readers, &numbering, readers_alike);
         numbering.number(&mut self.readers);
+        sort(&mut self.putters, &numbering, putters_alike);
+        numbering.number(&mut self.putters);
         self.sort_writers(writers_alike);
-    }
-
-    fn sort_readers(&mut self, numbering: &Numbering, alike: impl Fn(usize, usize) -> bool) {
-        for end in (1..READERS).rev() {
-            for at in 0..end {
-                if alike(at, at + 1) {
-                    let [left, right] = [at, at + 1].map(|reader| {
-                        let mut key = self.readers[reader];
-                        key.tokens(&mut |token| token.0 = numbering.peek(*token));
-                        key
-                    });
-                    if left > right {
-                        self.readers.swap(at, at + 1);
-                    }
-                }
-            }
-        }
     }
 
     fn sort_writers(&mut self, alike: impl Fn(usize, usize) -> bool) {
@@ -204,6 +209,28 @@ impl State {
         {
             visit(&mut store.row.fences);
             visit(&mut store.rows.fences);
+        }
+    }
+}
+
+/// Puts those that are alike in the order of what is the same under all names.
+fn sort<T: Copy + Ord + Tokens, const N: usize>(
+    items: &mut [T; N],
+    numbering: &Numbering,
+    alike: impl Fn(usize, usize) -> bool,
+) {
+    for end in (1..N).rev() {
+        for at in 0..end {
+            if alike(at, at + 1) {
+                let [left, right] = [at, at + 1].map(|item| {
+                    let mut key = items[item];
+                    key.tokens(&mut |token| token.0 = numbering.peek(*token));
+                    key
+                });
+                if left > right {
+                    items.swap(at, at + 1);
+                }
+            }
         }
     }
 }

@@ -27,10 +27,27 @@ impl Tokens for Noted {
 pub struct Value {
     /// Which version of the row it is.
     pub version: u8,
+    /// How often it was counted up; 0 if it is no number.
+    pub number: u8,
+    /// Whether it is past its ttl, and kept until it is replaced.
+    pub aged: bool,
     /// The lease under which it was filled.
     pub seal: Token,
     /// What it depends on.
     pub noted: Noted,
+}
+
+impl Value {
+    /// A value that was loaded just now.
+    pub fn loaded(version: u8, seal: Token, noted: Noted) -> Self {
+        Self {
+            version,
+            number: 0,
+            aged: false,
+            seal,
+            noted,
+        }
+    }
 }
 
 impl Tokens for Value {
@@ -63,6 +80,51 @@ impl Tokens for Entry {
         self.leases.tokens(visit);
         self.generation.tokens(visit);
     }
+}
+
+/// What was seen of a value that does not answer, or not for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stale {
+    /// It is outdated: its seal; none if there is no value.
+    Outdated(Token),
+    /// It has aged: its seal, and its version where it may still be answered.
+    Aged(Token, Option<u8>),
+}
+
+impl Stale {
+    /// There is no value.
+    pub const NOTHING: Self = Self::Outdated(Token::NONE);
+
+    fn seal(self) -> Token {
+        let (Self::Outdated(seal) | Self::Aged(seal, _)) = self;
+        seal
+    }
+
+    /// The version that may be answered.
+    pub fn spare(self) -> Option<u8> {
+        match self {
+            Self::Outdated(_) => None,
+            Self::Aged(_, spare) => spare,
+        }
+    }
+}
+
+impl Tokens for Stale {
+    fn tokens(&mut self, visit: &mut impl FnMut(&mut Token)) {
+        let (Self::Outdated(seal) | Self::Aged(seal, _)) = self;
+        seal.tokens(visit);
+    }
+}
+
+/// What a put may take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Anything, or nothing.
+    Anything,
+    /// Nothing.
+    Nothing,
+    /// The value with this seal.
+    Seal(Token),
 }
 
 /// What came of asking for a lease.
@@ -123,22 +185,31 @@ impl Entry {
     }
 
     /// Whether a lease stands for this build, and no fence and no value but the one seen.
-    pub fn has_lease(&self, build: usize, seen: Token) -> bool {
+    pub fn has_lease(&self, build: usize, seen: Stale) -> bool {
         self.fences == 0
-            && self.values[build].is_none_or(|value| value.seal == seen)
+            && self.values[build].is_none_or(|value| value.seal == seen.seal())
             && self.leases[build].is_some()
     }
 
     /// Asks for the right to fill. `late`: the deadline of the lease that stands has passed.
-    pub fn acquire(&mut self, build: usize, lease: Token, seen: Token, late: bool) -> Acquired {
+    pub fn acquire(
+        &mut self,
+        build: usize,
+        lease: Token,
+        seen: Stale,
+        late: bool,
+        rules: Rules,
+    ) -> Acquired {
         if self.fences != 0 {
             return Acquired::Fenced;
         }
         if let Some(value) = self.values[build] {
-            if value.seal != seen {
+            if value.seal != seen.seal() {
                 return Acquired::Value(value);
             }
-            self.values[build] = None;
+            if matches!(seen, Stale::Outdated(_)) || !rules.has(Guard::AgedStays) {
+                self.values[build] = None;
+            }
         }
         let holder = self.leases[build];
         if holder.is_some() && !late {
@@ -153,6 +224,36 @@ impl Entry {
         let stood = self.release(build, value.seal);
         if !stood && rules.has(Guard::Lease) || self.fences != 0 {
             return false;
+        }
+        self.values[build] = Some(value);
+        true
+    }
+
+    /// Stores a value in place of values, leases and the generation, unless a fence stands. Answers whether
+    /// it was stored.
+    pub fn put(&mut self, build: usize, value: Value, over: Over, rules: Rules) -> bool {
+        let held = self.values[build];
+        let fits = match over {
+            Over::Anything => true,
+            Over::Nothing => held.is_none(),
+            Over::Seal(seal) => held.is_some_and(|held| held.seal == seal),
+        };
+        if self.fences != 0 && rules.has(Guard::PutMindsFences) || !fits {
+            return false;
+        }
+        let kept = *self;
+        *self = Self {
+            fences: self.fences,
+            ..Self::default()
+        };
+        if !rules.has(Guard::PutTakesLeases) {
+            self.leases = kept.leases;
+        }
+        if !rules.has(Guard::PutTakesAllBuilds) {
+            self.values = kept.values;
+        }
+        if !rules.has(Guard::PutTakesGeneration) {
+            self.generation = kept.generation;
         }
         self.values[build] = Some(value);
         true
@@ -174,6 +275,9 @@ impl Entry {
             fences: rules.plant(self.fences, writer),
             ..Self::default()
         };
+        if !rules.has(Guard::FenceTakesAged) {
+            self.values = kept.values.map(|value| value.filter(|value| value.aged));
+        }
         if !rules.has(Guard::FenceTakesLeases) {
             self.leases = kept.leases;
         }

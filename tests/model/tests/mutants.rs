@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use sea_orm_cache_model::configurations as of;
 use sea_orm_cache_model::tiered::{self, BOUNDED, LINEARIZABLE, TIER_FRESH_AT_REST, Tiered};
 use sea_orm_cache_model::{
-    Check, Config, FRESH_AT_REST, Guard, NO_STALE_READ, NONE_IS_STUCK, Protocol, run,
+    AGED_STAYS, Check, Config, FRESH_AT_REST, Guard, NO_STALE_READ, NONE_IS_STUCK, NOTHING_LOST,
+    Protocol, run,
 };
 
 type Properties = &'static [&'static str];
@@ -13,6 +14,7 @@ type Properties = &'static [&'static str];
 const BOTH: Properties = &[NO_STALE_READ, FRESH_AT_REST];
 const READS: Properties = &[NO_STALE_READ];
 const REST: Properties = &[FRESH_AT_REST];
+const COUNTS: Properties = &[NOTHING_LOST];
 
 const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
     ("no lease", of::ROW_WRITES, Guard::Lease, BOTH),
@@ -96,6 +98,108 @@ const MUTANTS: &[(&str, Config, Guard, Properties)] = &[
         of::ROW_WRITES,
         Guard::WaitIsBounded,
         &[NONE_IS_STUCK],
+    ),
+    (
+        "a put under a fence",
+        of::PUTS_UNDER_FENCES,
+        Guard::PutMindsFences,
+        BOTH,
+    ),
+    (
+        "a put leaves leases",
+        of::PUTS_UNDER_FENCES,
+        Guard::PutTakesLeases,
+        BOTH,
+    ),
+    (
+        "a put clears one build",
+        of::PUTS_UNDER_FENCES,
+        Guard::PutTakesAllBuilds,
+        BOTH,
+    ),
+    (
+        "a put leaves its generation",
+        of::PUTS,
+        Guard::PutTakesGeneration,
+        BOTH,
+    ),
+    (
+        "a put notes after its value",
+        of::PUTS,
+        Guard::NoteBeforePut,
+        BOTH,
+    ),
+    (
+        "add notes after it has looked",
+        of::ADDS,
+        Guard::NoteBeforeLook,
+        BOTH,
+    ),
+    (
+        "incr notes after it has looked",
+        of::INCRS,
+        Guard::NoteBeforeLook,
+        &[NO_STALE_READ, FRESH_AT_REST, NOTHING_LOST],
+    ),
+    (
+        "add without its condition",
+        of::ADDS,
+        Guard::AddIsConditional,
+        COUNTS,
+    ),
+    (
+        "incr without its seal",
+        of::INCRS,
+        Guard::IncrIsConditional,
+        COUNTS,
+    ),
+    (
+        "touch without its seal",
+        of::NUMBERS,
+        Guard::TouchIsConditional,
+        COUNTS,
+    ),
+    (
+        "incr counts on from what it has not read",
+        of::INCRS,
+        Guard::LookFindsTheSame,
+        COUNTS,
+    ),
+    (
+        "a fenced add settles",
+        of::ADDS,
+        Guard::FencedTakesNothing,
+        COUNTS,
+    ),
+    (
+        "a fenced incr settles",
+        of::INCRS,
+        Guard::FencedTakesNothing,
+        COUNTS,
+    ),
+    (
+        "aged values are not judged",
+        of::AGED,
+        Guard::AgedIsJudged,
+        READS,
+    ),
+    (
+        "a fence leaves aged values",
+        of::AGED_AND_DEATHS,
+        Guard::FenceTakesAged,
+        BOTH,
+    ),
+    (
+        "a lease takes the aged value",
+        of::AGED,
+        Guard::AgedStays,
+        &[AGED_STAYS],
+    ),
+    (
+        "a failed load answers with what was seen",
+        of::AGED,
+        Guard::RescueLooksAgain,
+        READS,
     ),
     (
         "assumption: a writer that lost its fence lives",

@@ -108,11 +108,7 @@ impl Tiered {
             }
             Phase::Told(Answer::Filled(value, _)) => self.finish(state, reader, value.version),
             Phase::Granted(lease, noted) => {
-                let value = Value {
-                    version: state.database,
-                    seal: lease,
-                    noted,
-                };
+                let value = Value::loaded(state.database, lease, noted);
                 let stands = !self.config.generations || noted.rows.is_some();
                 // Where it may not be stored, its lease is left to expire.
                 if stands {

@@ -2,7 +2,7 @@
 
 use super::Tiered;
 use super::state::{Answer, Message, Outcome, Phase, Request, Server, State, Writing};
-use crate::store::{Acquired, Entry, Key, Noted, Rules, Value};
+use crate::store::{Acquired, Entry, Key, Noted, Rules, Stale, Value};
 use crate::token::{Token, fresh};
 
 /// No guard of the store is missing here.
@@ -116,7 +116,7 @@ fn acquire(state: &mut State, reader: usize, seen: Token, noted: Noted) {
     let lease = fresh(state);
     let mut acquired = Acquired::Fenced;
     change(state, Key::Row, By::Process, |entry| {
-        acquired = entry.acquire(0, lease, seen, false);
+        acquired = entry.acquire(0, lease, Stale::Outdated(seen), false, RULES);
     });
     if acquired != Acquired::Granted {
         state.server.track(Key::Row);
