@@ -26,8 +26,8 @@ impl Namespace {
     ///
     /// # Consistency
     /// What is set is what is read, until something of what it depends on becomes stale: from the moment on at
-    /// which this is called. What changed before, while the value was computed, is not known here; see
-    /// [`get_or_set`](Self::get_or_set).
+    /// which the first of the two requests of this is answered. What changed before, while the value was computed,
+    /// is not known here; see [`get_or_set`](Self::get_or_set).
     ///
     /// # Errors
     /// If serde cannot write the value, or the store could not be told: then what was there is stale, and this

@@ -6,8 +6,8 @@
 //! call; what `incr` puts as the number that it counts on from. What the caller computed before is its own
 //! affair: nothing can be known of it.
 //!
-//! Not yet in `src/values/write.rs`: [`Guard::NoteBeforeLook`], [`Guard::LookFindsTheSame`] and
-//! [`Guard::FencedTakesNothing`].
+//! The code asks for fewer answers one after the other: what is noted and whether what was read is valid come in
+//! one request, and `add` notes with its first one.
 
 use crate::environment::NOBODY;
 use crate::guard::Guard;
