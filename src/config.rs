@@ -105,8 +105,12 @@ impl EntityPolicy {
 
     /// `ttl` shortened by a random part of the jitter.
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
-        ttl.min(LONGEST)
-            .mul_f64(1.0 - self.jitter.clamp(0.0, 1.0) * fastrand::f64())
+        // Also where it is no number there is none.
+        let jitter = match self.jitter > 0.0 {
+            true => self.jitter.min(1.0),
+            false => 0.0,
+        };
+        ttl.min(LONGEST).mul_f64(1.0 - jitter * fastrand::f64())
     }
 }
 

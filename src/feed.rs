@@ -42,7 +42,9 @@ pub enum FeedError {
 /// Applies what triggers have written down of the changes to watched tables, whoever made them: the outbox of the
 /// crate `sea-orm-cache-migration`.
 ///
-/// Any number of feeds, in any number of processes, share the work. Their settings are builder functions.
+/// Any number of feeds, in any number of processes, share the work, if all tell the same cache: what one has applied to
+/// its cache is gone from the outbox. For caches of different prefixes or stores on one database, one feed tells
+/// [also](Self::also) the other. Settings are builder functions.
 ///
 /// # Examples
 /// ```no_run
@@ -182,7 +184,12 @@ impl Feed {
         let (changes, age) = (taken.changes.len() as u64, taken.oldest.unwrap_or_default());
         for site in &self.sites {
             let applied = AssertUnwindSafe(apply(site, &taken.changes)).catch_unwind();
-            applied.await.map_err(panicked)??;
+            let applied = applied.await.map_err(panicked);
+            if let Err(error) = applied.and_then(|applied| Ok(applied?)) {
+                // Should that fail too, the pool closes the connection.
+                let _ = in_time(taken.give_back()).await;
+                return Err(error);
+            }
         }
         in_time(taken.delete()).await?;
         if changes == 0 {

@@ -23,7 +23,7 @@ use crate::codec::{CodecError, Reader};
 use crate::config::EntityPolicy;
 use crate::envelope::{Aging, Cover, Noted, listed, place_id, seal};
 use crate::error::CacheError;
-use crate::flight::{Landed, Lease};
+use crate::flight::{Landed, Landing, Lease};
 use crate::key::{Dependencies, Key, is_entry};
 use crate::observe::Event;
 use crate::store::{Acquired, Filled, Fingerprint, Op, Reply, Seen, Token};
@@ -492,7 +492,12 @@ impl<'a, P: Payload> Fetch<'a, P> {
             return Ok(());
         }
         let begun = Instant::now();
-        let Some(loaded) = self.load_or_spare(&positions, load).await? else {
+        let loaded = self.load_or_spare(&positions, load).await;
+        if loaded.is_err() {
+            let leases = self.leases.values();
+            leases.for_each(|(lease, _)| drop(lease.flight.send_replace(Some(Landing::Failed))));
+        }
+        let Some(loaded) = loaded? else {
             return Ok(());
         };
         self.took = begun.elapsed();
@@ -530,7 +535,7 @@ impl<'a, P: Payload> Fetch<'a, P> {
             asked: self.requests[position].asked.clone(),
             value: Arc::new(value.clone()),
         };
-        lease.flight.send_replace(Some(landed));
+        lease.flight.send_replace(Some(Landing::Loaded(landed)));
         let (key, field) = lease.held.clone()?;
         let token = lease.token;
         let op = match self.enveloped(position, value, &noted, token) {
@@ -666,20 +671,19 @@ impl<'a, P: Payload> Fetch<'a, P> {
             );
         };
         let lands = flight.wait_for(Option::is_some);
-        // A leader that failed drops its flight: what has aged is answered, else it is asked again. One that
-        // hangs is outwaited.
-        let landed = match tokio::time::timeout_at(deadline, lands).await {
-            Ok(landed) => landed.map(|landed| landed.clone()).ok(),
+        // One that hangs is outwaited.
+        let landing = match tokio::time::timeout_at(deadline, lands).await {
+            Ok(landing) => landing.map(|landing| landing.clone()).ok(),
             Err(_) => return false,
         };
-        let Some(landed) = landed else {
-            let most = self.shape.policy.stale_if_error;
-            return self.rescue(&[position], most).await;
+        let landed = match landing.flatten() {
+            Some(Landing::Loaded(landed)) => landed,
+            failed => return self.not_landed(position, failed.is_some()).await,
         };
         let Request { key, asked, .. } = &self.requests[position];
         let same =
             |landed: &Landed| landed.key == *key && landed.noted == noted && landed.asked == *asked;
-        let value = landed.filter(same);
+        let value = Some(landed).filter(same);
         let Some(value) = value.and_then(|landed| landed.value.downcast_ref::<P>().cloned()) else {
             return false;
         };
@@ -690,6 +694,22 @@ impl<'a, P: Payload> Fetch<'a, P> {
             self.fenced(position);
         }
         true
+    }
+
+    /// A leader that failed or went away: what has aged is answered. Else, after a failure, each of those who waited
+    /// loads by itself, so that not each waits for the failures of all before it; and one whose leader went away asks
+    /// again.
+    async fn not_landed(&mut self, position: usize, failed: bool) -> bool {
+        if self
+            .rescue(&[position], self.shape.policy.stale_if_error)
+            .await
+        {
+            return true;
+        }
+        if failed {
+            self.states[position] = State::Direct;
+        }
+        failed
     }
 
     fn finish(self) -> Few<Fetched<P>> {

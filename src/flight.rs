@@ -13,7 +13,14 @@ use crate::tier;
 
 /// The loads under way in this process, by their lease.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landed>>>>);
+pub(crate) struct Flights(Mutex<HashMap<Token, watch::Receiver<Option<Landing>>>>);
+
+/// How a load ended. One that was given up has none: its flight is dropped.
+#[derive(Clone, Debug)]
+pub(crate) enum Landing {
+    Loaded(Landed),
+    Failed,
+}
 
 /// A finished load.
 #[derive(Clone, Debug)]
@@ -27,13 +34,13 @@ pub(crate) struct Landed {
 }
 
 impl Flights {
-    fn take_off(&self, lease: Token) -> watch::Sender<Option<Landed>> {
+    fn take_off(&self, lease: Token) -> watch::Sender<Option<Landing>> {
         let (sender, receiver) = watch::channel(None);
         self.lock().insert(lease, receiver);
         sender
     }
 
-    pub(crate) fn find(&self, lease: Token) -> Option<watch::Receiver<Option<Landed>>> {
+    pub(crate) fn find(&self, lease: Token) -> Option<watch::Receiver<Option<Landing>>> {
         self.lock().get(&lease).cloned()
     }
 
@@ -41,7 +48,7 @@ impl Flights {
         self.lock().remove(&lease);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Token, watch::Receiver<Option<Landed>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Token, watch::Receiver<Option<Landing>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -52,7 +59,7 @@ impl Flights {
 pub(crate) struct Lease<'c> {
     cache: &'c Cache,
     pub(crate) token: Token,
-    pub(crate) flight: watch::Sender<Option<Landed>>,
+    pub(crate) flight: watch::Sender<Option<Landing>>,
     /// The entry, once the lease is granted.
     pub(crate) held: Option<(Key, Fingerprint)>,
 }

@@ -153,7 +153,9 @@ pub mod __private {
     pub use crate::codec::{put_row, row as take_row};
     /// What the code of `#[memoize]` calls.
     pub mod memo {
-        pub use crate::memo::{Call, Memo, Probe, clear, kind, load, name, owned, place, stats};
+        pub use crate::memo::{
+            Call, Memo, Probe, clear, kind, load, name, owned, path, place, stats,
+        };
     }
     pub use crate::orm::entity::{all, invalidate, invalidate_all, invalidate_many};
     pub use crate::orm::index::{find_index, find_unique};

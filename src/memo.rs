@@ -15,7 +15,7 @@ pub use answer::{Answer, Probe, kind};
 pub use call::Call;
 use quick_cache::sync::{self, EntryAction, EntryResult};
 use quick_cache::{DefaultHashBuilder, UnitWeighter};
-pub use through::{MemoHome, clear, load, name, owned, place, stats};
+pub use through::{MemoHome, clear, load, name, owned, path, place, stats};
 
 use crate::clock::{self, Ticks};
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sea_orm::DbBackend;
+
 use crate::cache::Cache;
 use crate::invalidation::Invalidation;
-use crate::key::{Key, Parts, parts, tag_key, unescape};
+use crate::key::{ColumnKind, Key, Parts, parts, tag_key, unescape};
 use crate::orm::entity::CachedEntity;
 use crate::values::Namespace;
 
@@ -33,10 +35,11 @@ impl Change {
     }
 
     /// The primary keys of the rows that may have changed, as text: `362`; the parts of a composite one are
-    /// separated by commas. On MySQL and SQLite texts are in lower case there, as they are in keys. None are
-    /// named by an insert whose keys the database makes.
+    /// separated by commas. None are named by an insert whose keys the database makes: what is cached of a row that
+    /// was not there is not told.
     ///
-    /// `None` if it is not known which rows changed, as with `UPDATE .. WHERE population > 10`, or with very many.
+    /// `None` if it is not known which rows changed, as with `UPDATE .. WHERE population > 10`, or with very many; and
+    /// where different texts may be the same key, as texts are on MySQL and SQLite and as `CHAR(n)` and bytes are.
     pub fn rows(&self) -> Option<&[String]> {
         self.rows.as_deref()
     }
@@ -73,7 +76,14 @@ impl AlsoStale<'_> {
 
 /// The rules of a cache, by the names of their entities.
 #[derive(Default)]
-pub(crate) struct Rules(RwLock<BTreeMap<String, Vec<Rule>>>);
+pub(crate) struct Rules(RwLock<BTreeMap<String, OfEntity>>);
+
+/// The rules of one entity, and the kinds of its primary key.
+#[derive(Clone, Default)]
+struct OfEntity {
+    rules: Vec<Rule>,
+    key: Vec<ColumnKind>,
+}
 
 type Rule = Arc<dyn Fn(&Change, &mut AlsoStale<'_>) + Send + Sync>;
 
@@ -118,16 +128,25 @@ impl Cache {
         &self,
         rule: impl Fn(&Change, &mut AlsoStale<'_>) + Send + Sync + 'static,
     ) {
-        let name = crate::key::escape(&E::cached_meta().name);
+        let meta = E::cached_meta();
+        let name = crate::key::escape(&meta.name);
         let rules = self.rules().0.write();
         let mut rules = rules.unwrap_or_else(PoisonError::into_inner);
-        rules.entry(name).or_default().push(Arc::new(rule));
+        let of_entity = rules.entry(name).or_default();
+        of_entity.key = meta.kinds(&meta.primary_key).collect();
+        of_entity.rules.push(Arc::new(rule));
     }
 
     /// The same with what the rules add.
     pub(crate) fn ruled(&self, mut invalidation: Invalidation) -> Invalidation {
         let asked = self.rules().asked(&invalidation);
-        for (change, rules) in asked {
+        for (mut change, OfEntity { rules, key }) in asked {
+            let backend = self.database(&change.database).map(|(_, backend)| backend);
+            let backend = backend.unwrap_or(DbBackend::Sqlite);
+            let folded = |kind: &ColumnKind| kind.is_folded(backend);
+            if key.iter().any(folded) {
+                change.rows = None;
+            }
             let mut stale = AlsoStale {
                 prefix: &self.settings().prefix,
                 tenant: change.tenant(),
@@ -141,7 +160,7 @@ impl Cache {
 
 impl Rules {
     /// The changes that there are rules for. These are asked when no lock is held.
-    fn asked(&self, invalidation: &Invalidation) -> Vec<(Change, Vec<Rule>)> {
+    fn asked(&self, invalidation: &Invalidation) -> Vec<(Change, OfEntity)> {
         let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if rules.is_empty() {
             return Vec::new();

@@ -55,7 +55,8 @@ pub struct Namespace {
 }
 
 impl Cache {
-    /// The namespace of this name. Those of the same name are the same.
+    /// The namespace of this name. Those of the same name are the same; what is set by [`Cache::set`] itself is in the
+    /// one called `default`.
     pub fn namespace(&self, name: &str) -> Namespace {
         Namespace::of(self.clone(), None, name)
     }

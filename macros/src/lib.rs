@@ -80,7 +80,7 @@ pub fn cache_hooks(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `associated` | says that it is in an `impl` block, where the signature has neither `self` nor `Self` |
 /// | `cache = self.cache` | where answers are, if not in this process |
 /// | `depends_on(city::Entity)` | tables, with any write to which an answer goes stale |
-/// | `depends_on_row(city::Entity = id)` | rows, with any write to which an answer goes stale |
+/// | `depends_on_row(city::Entity = id)` | rows, with any write to which an answer goes stale. Of one that is not there, answer `None` of an `Option`: that goes stale with any insert, and another answer does not |
 /// | `tags("ranking", format!("country:{id}"))` | tags, which `invalidate_tags` makes stale |
 /// | `database = "archive"` | the label of the database of these entities |
 /// | `consistency`, `jitter`, `stale_while_revalidate`, `stale_if_error`, `early_refresh`, `soft_timeout` | as of a `Policy` |

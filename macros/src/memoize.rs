@@ -76,17 +76,17 @@ fn wrap(memoized: &mut Memoized) {
         .map(|(position, input)| name_argument(position, input, &mut rebind))
         .collect();
     let (runtime, call) = (runtime(), call(memoized, &arguments));
-    let (body, output) = (&memoized.function.block, &memoized.output);
+    let (body, output) = (&memoized.function.block.stmts, &memoized.output);
     let answer = answer(&memoized.output);
     let work = match memoized.function.sig.asyncness {
-        None => quote!(move || -> #output { #rebind #body }),
+        None => quote!(move || -> #output { #rebind #(#body)* }),
         Some(_) => quote!(async move {
             // Tells the compiler the type, which `?` in the body leaves open.
             if let ::core::option::Option::Some(output) = ::core::option::Option::None::<#output> {
                 return output;
             }
             #rebind
-            #body
+            #(#body)*
         }),
     };
     let (key, place, policy) = (local("call"), local("place"), local("policy"));
@@ -259,7 +259,7 @@ fn name(memoized: &Memoized) -> TokenStream {
         let (runtime, text) = (runtime(), plain(function));
         quote!(&#runtime::name::<Self>(#text))
     } else {
-        quote!(#function::NAME)
+        quote!(&#function::NAME)
     }
 }
 
@@ -296,9 +296,12 @@ fn module(memoized: &Memoized) -> TokenStream {
             }
         }
         Some(_) => {
-            let functions = of_cache(&public, &clear, &stats, &quote!(NAME));
+            let functions = of_cache(&public, &clear, &stats, &quote!(&NAME));
             quote! {
-                pub(super) const NAME: &str = ::core::concat!("memo:", ::core::module_path!());
+                // Of a type, whose path has also the function that this one may stand in.
+                struct Here;
+                pub(super) static NAME: ::std::sync::LazyLock<::std::string::String> =
+                    ::std::sync::LazyLock::new(#runtime::path::<Here>);
                 #functions
             }
         }
@@ -478,7 +481,7 @@ mod tests {
              . database (\"archive\") . tags ([:: std :: string :: ToString :: to_string (& (\"a\"))]) \
              . tags ([:: std :: string :: ToString :: to_string (& (format ! (\"b\")))]) . depends_on :: < city :: Entity > () . depends_on_row :: < country :: Entity > \
              (:: sea_orm_cache :: __private :: memo :: owned (& (id)))";
-        contains(&code, &[policy, "place (& db . cache () , f :: NAME)"]);
+        contains(&code, &[policy, "place (& db . cache () , & f :: NAME)"]);
         contains(
             &code,
             &["Probe :: < Result < Option < u8 > , E > > :: new ()"],

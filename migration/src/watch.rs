@@ -247,15 +247,23 @@ impl MigrationTrait for Watch {
 /// Creates the outbox, and the triggers of all cached entities that are linked into this program, where they are not
 /// as they should be: for programs without a migrator, when they start.
 ///
+/// All of them must be tables of this database: where one is a view, or is in a database that another connection leads
+/// to, install a [`Watch`] for each of the others.
+///
 /// # Errors
-/// The database's.
+/// The database's, with the name of the table.
 pub async fn install<C: ConnectionTrait>(db: &C) -> Result<(), DbErr> {
     let create = outbox::create(db.get_database_backend());
     db.execute_unprepared(create).await?;
     for watch in Watch::linked() {
-        if !watch.is_installed(db).await? {
-            watch.install(db).await?;
-        }
+        let done = async {
+            match watch.is_installed(db).await? {
+                true => Ok(()),
+                false => watch.install(db).await,
+            }
+        };
+        let name = |error: DbErr| DbErr::Custom(format!("the table {}: {error}", watch.table));
+        done.await.map_err(name)?;
     }
     Ok(())
 }

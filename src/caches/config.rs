@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::setting::{self, Builder};
 use super::{ConfigError, DEFAULT, listed};
@@ -39,8 +40,7 @@ use crate::builder::CacheBuilder;
 /// A duration is whole numbers with units, `"1h30m"`, `"250ms"`; a size is a number of bytes, or text with a unit,
 /// `"64 MiB"`, `"10 MB"`. What each setting means is said at the method of the same name of
 /// [`CacheBuilder`].
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct CachesConfig(BTreeMap<String, BTreeMap<String, Raw>>);
 
 /// A value as it is written.
@@ -156,6 +156,47 @@ impl fmt::Debug for CachesConfig {
             map.entry(name, &settings.keys().collect::<Vec<_>>());
         }
         map.finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for CachesConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Table(caches) = Table::<Table<Raw>>::deserialize(deserializer)?;
+        let caches = caches.into_iter();
+        Ok(Self(caches.map(|(name, Table(all))| (name, all)).collect()))
+    }
+}
+
+/// A table, with an error of its own where there is a text in its place: that may be a URL with a password.
+struct Table<V>(BTreeMap<String, V>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Table<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TableVisitor(PhantomData))
+    }
+}
+
+struct TableVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for TableVisitor<V> {
+    type Value = Table<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tables of caches, `[caches.<name>]`, with their settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Table<V>, A::Error> {
+        let mut all = BTreeMap::new();
+        while let Some((name, value)) = entries.next_entry()? {
+            all.insert(name, value);
+        }
+        Ok(Table(all))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Table<V>, E> {
+        Err(E::custom(
+            "a text where a table of settings is expected, as in `[caches.default]` with `url = \"..\"`",
+        ))
     }
 }
 

@@ -27,7 +27,10 @@ pub(super) struct Builder {
 const DURATION: &str = "allowed is a duration, as in `250ms`, `5m`, `1h30m`";
 const SIZE: &str = "allowed is a number of bytes, or a size as in `64 MiB`, `10 MB`";
 const FLAG: &str = "allowed is `true` or `false`";
-const URLS: &str = "allowed is a list of URLs as in `redis://[user:password@]host:port`";
+const URL: &str = "allowed is a URL as in `redis://[user:password@]host[:port][/db]`, with special characters of a \
+    password as `%23`, and with `rediss://` where the feature `tls` is enabled";
+const URLS: &str = "allowed is a list of URLs as in `redis://[user:password@]host:port`, with special characters of a \
+    password as `%23`, and with `rediss://` where the feature `tls` is enabled";
 
 macro_rules! settings {
     ($($name:literal, $allowed:expr, $set:expr;)*) => {
@@ -36,10 +39,9 @@ macro_rules! settings {
 }
 
 const SETTINGS: &[Setting] = &settings! {
-    "url", "allowed is a URL as in `redis://[user:password@]host[:port][/db]`",
-        |b, raw| b.at("url", vec![text(raw)?.to_owned()]);
-    "cluster", URLS, |b, raw| b.at("cluster", list(raw)?);
-    "sentinels", URLS, |b, raw| b.at("sentinels", list(raw)?);
+    "url", URL, |b, raw| b.at("url", servers(vec![text(raw)?.to_owned()])?);
+    "cluster", URLS, |b, raw| b.at("cluster", servers(list(raw)?)?);
+    "sentinels", URLS, |b, raw| b.at("sentinels", servers(list(raw)?)?);
     "primary", "allowed is the name of a primary, or a URL with it in the host's place",
         |b, raw| b.at("primary", vec![text(raw)?.to_owned()]);
     "memory", SIZE, |b, raw| b.at("memory", vec![size(raw)?.to_string()]);
@@ -203,8 +205,33 @@ impl Builder {
     pub(super) fn home(&self) -> Option<String> {
         let shared = self.place.iter().filter(|(name, _)| *name != "memory");
         let shared: Vec<_> = shared.collect();
-        (!shared.is_empty()).then(|| format!("{shared:?} {:?}", self.prefix))
+        let place = |url: &String| {
+            let url = url.trim_end_matches('/');
+            url.strip_suffix("/0").unwrap_or(url).to_owned()
+        };
+        let shared = shared
+            .iter()
+            .map(|(name, urls)| (name, urls.iter().map(place).collect::<Vec<_>>()));
+        let shared: Vec<_> = shared.collect();
+        let prefix = self.prefix.as_deref().unwrap_or(PREFIX);
+        (!shared.is_empty()).then(|| format!("{shared:?} {prefix:?}"))
     }
+}
+
+/// The prefix of a builder that is told none.
+const PREFIX: &str = "soc";
+
+/// The same, if they are URLs of servers.
+#[cfg(feature = "redis")]
+fn servers(urls: Vec<String>) -> Option<Vec<String>> {
+    use crate::store::{RedisOptions, RedisStore};
+    let is_url = |url: &String| RedisStore::lazy(url, RedisOptions::default()).is_ok();
+    urls.iter().all(is_url).then_some(urls)
+}
+
+#[cfg(not(feature = "redis"))]
+fn servers(urls: Vec<String>) -> Option<Vec<String>> {
+    Some(urls)
 }
 
 /// With this server as its place; `None` where that cannot be.

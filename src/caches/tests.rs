@@ -158,6 +158,18 @@ fn a_text_that_is_none_is_refused_by_its_line_and_not_shown() {
             "a list of something else than texts",
         ),
         ("[database]", "missing field `caches`"),
+        (
+            "[caches]\ndefault = \"redis://:hunter2@a\"",
+            "line 2: a text where a table of settings is expected, as in `[caches.default]`",
+        ),
+        (
+            "caches = \"redis://:hunter2@a\"",
+            "line 1: a text where a table of settings is expected",
+        ),
+        (
+            "[caches]\ndefault = 7",
+            "line 2: invalid type: integer `7`, expected tables of caches",
+        ),
     ] {
         let error = CachesConfig::from_toml(text).unwrap_err().to_string();
         assert!(
@@ -227,6 +239,27 @@ fn the_environment_goes_before_and_fills_in() {
     );
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn a_url_that_is_none_is_told_with_what_is_allowed() {
+    for url in [
+        "http://a",
+        "redis://a:port",
+        "redis://a/db",
+        "redis://:hun#ter2@a",
+        "a",
+    ] {
+        let error = refused(&format!("url = \"{url}\""));
+        let said = "`url` of the cache `default`: ";
+        assert!(error.starts_with(said), "{error}");
+        assert!(
+            error.contains("allowed is a URL as in `redis://[user:password@]host"),
+            "{error}"
+        );
+        assert!(!error.contains("ter2"), "{error}");
+    }
+}
+
 #[test]
 fn caches_do_not_share_their_keys() {
     let with = |prefix: &str, url: &str| {
@@ -244,6 +277,12 @@ fn caches_do_not_share_their_keys() {
     assert_eq!(error, said);
     assert!(with("x", "redis://a/1").builders_in(|_| None).is_ok());
     assert!(with("y", "redis://a/0").builders_in(|_| None).is_ok());
+    // Another text of the same place, and prefixes that are not said.
+    for same in ["redis://a", "redis://a/"] {
+        assert!(with("x", same).builders_in(|_| None).is_err(), "{same}");
+    }
+    let unsaid = "[caches.default]\nurl = \"redis://a\"\n[caches.soc]\nurl = \"redis://a/0\"\n";
+    assert!(config(unsaid).builders_in(|_| None).is_err());
 }
 
 #[tokio::test]

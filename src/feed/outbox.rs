@@ -17,6 +17,9 @@ const TABLE: &str = "sea_orm_cache_outbox";
 const POSTGRES: &str =
     "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL enable_seqscan = off";
 
+/// On MySQL, where it is of the session, the end of that.
+const PATIENT: &str = "SET SESSION wait_timeout = DEFAULT";
+
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
     db: DatabaseConnection,
@@ -148,6 +151,15 @@ impl Outbox {
 }
 
 impl Taken {
+    /// Leaves them in the outbox, and the connection as it was.
+    pub(super) async fn give_back(self) -> Result<(), DbErr> {
+        let Some(txn) = self.txn else { return Ok(()) };
+        if !self.ids.is_empty() {
+            txn.execute_unprepared(PATIENT).await?;
+        }
+        txn.rollback().await
+    }
+
     /// Deletes them from the outbox.
     pub(super) async fn delete(self) -> Result<(), DbErr> {
         let delete = delete(&self.ids);
@@ -155,8 +167,7 @@ impl Taken {
             Some(txn) => {
                 if let Some(delete) = delete {
                     txn.execute_unprepared(&delete).await?;
-                    let patient = "SET SESSION wait_timeout = DEFAULT";
-                    txn.execute_unprepared(patient).await?;
+                    txn.execute_unprepared(PATIENT).await?;
                 }
                 txn.commit().await
             }

@@ -97,6 +97,15 @@ pub fn name<T: ?Sized>(function: &str) -> String {
     format!("memo:{}::{function}", type_name::<T>())
 }
 
+/// The name of the function whose module this type stands in.
+pub fn path<T>() -> String {
+    let path = type_name::<T>();
+    let function = path
+        .rsplit_once("::")
+        .map_or(path, |(function, _)| function);
+    format!("memo:{function}")
+}
+
 /// A key or tag of its own, of what may be used once more.
 pub fn owned<T: Clone>(value: &T) -> T {
     value.clone()

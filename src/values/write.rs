@@ -149,7 +149,7 @@ impl Namespace {
             let (before, ttl) = match answers {
                 Some(there) => match self.read::<Valued<i64>>(there).and_then(Valued::into_value) {
                     Some(number) => (number, there.life),
-                    None => return Err(refused("it is not a number")),
+                    None => return Err(refused("it is not an `i64`")),
                 },
                 None => (0, None),
             };

@@ -627,3 +627,33 @@ fn objects_do_not_share_what_they_remember() {
     assert_eq!(Typed::<u8>::text_stats().misses, 2, "one for each type");
     assert_eq!((Typed::<u8>::name(), Typed::<i8>::name()), ("u8", "i8"));
 }
+
+/// Two functions of one name, each in another function.
+mod within {
+    use super::*;
+
+    pub async fn one(cache: &Cache) -> String {
+        #[memoize(cache = cache)]
+        async fn load(n: u32, #[memo(skip)] cache: &Cache) -> String {
+            format!("one {n}")
+        }
+        load(1, cache).await
+    }
+
+    pub async fn other(cache: &Cache) -> String {
+        #[memoize(cache = cache)]
+        async fn load(n: u32, #[memo(skip)] cache: &Cache) -> String {
+            format!("other {n}")
+        }
+        load(1, cache).await
+    }
+}
+
+#[tokio::test]
+async fn functions_of_one_name_in_different_functions_are_apart() {
+    let cache = Cache::in_memory();
+    for _ in 0..2 {
+        assert_eq!(within::one(&cache).await, "one 1");
+        assert_eq!(within::other(&cache).await, "other 1");
+    }
+}

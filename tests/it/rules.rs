@@ -9,11 +9,11 @@ use sea_orm::{
 };
 use sea_orm_cache::{Cache, Change, Namespace, Policy};
 
-use crate::entities::{city, country};
+use crate::entities::{city, country, word};
 use crate::on_all;
 use crate::outages::until;
 use crate::reads::{country as a_country, paris};
-use crate::world::World;
+use crate::world::{Place, Sql, World};
 
 on_all!(
     what_a_rule_adds_goes_stale_with_the_change_and_not_before,
@@ -210,4 +210,33 @@ async fn a_rule_is_asked_of_a_tenants_change_too_and_its_panic_fails_the_write_a
     let row = city::Entity::find_by_id(1).one(&world.raw).await.unwrap();
     assert_eq!(row.unwrap().name, "one");
     until(async || world.cache.stats().undelivered == 0).await;
+}
+
+/// What a database takes for one key, a namespace takes for two: then no row is named.
+#[tokio::test]
+async fn rows_are_named_only_where_their_text_is_certain() {
+    for (sql, certain) in [
+        (Sql::Sqlite, false),
+        (Sql::MariaDb, false),
+        (Sql::Postgres, true),
+    ] {
+        let world = World::new(sql, Place::Memory).await;
+        let seen: Arc<Mutex<Vec<Change>>> = Arc::default();
+        let told = Arc::clone(&seen);
+        world.cache.on_change::<word::Entity>(move |change, _| {
+            told.lock().unwrap().push(change.clone());
+        });
+        let word = word::ActiveModel {
+            id: Set("ISBN-A".to_owned()),
+            kind: Set("noun".to_owned()),
+            meaning: Set("a number".to_owned()),
+        };
+        word.insert(&world.db).await.unwrap();
+        let seen = seen.lock().unwrap();
+        let rows: Vec<_> = seen.iter().filter_map(Change::rows).flatten().collect();
+        match certain {
+            true => assert_eq!(rows, ["ISBN-A"]),
+            false => assert!(!seen.is_empty() && rows.is_empty(), "{sql:?}: {rows:?}"),
+        }
+    }
 }

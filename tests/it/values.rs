@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ on_all!(
     a_pattern_removes_what_matches_and_nothing_else,
     a_namespace_a_tag_and_a_tenant_are_apart,
     one_of_many_loads_in_all_processes,
+    those_who_waited_for_a_load_that_failed_load_at_the_same_time,
     what_was_computed_from_a_row_goes_stale_with_it,
     what_was_computed_from_a_table_goes_stale_with_it,
     absence_is_kept_until_something_comes,
@@ -212,7 +214,7 @@ async fn additions_and_numbers_lose_nothing(world: World) {
         .await
         .unwrap();
     let error = values.incr("text", 1, &policy).await.unwrap_err();
-    assert!(error.to_string().contains("not a number"), "{error}");
+    assert!(error.to_string().contains("not an `i64`"), "{error}");
     values.set("most", &i64::MAX, &policy).await.unwrap();
     let error = values.incr("most", 1, &policy).await.unwrap_err();
     assert!(error.to_string().contains("too large"), "{error}");
@@ -463,6 +465,52 @@ async fn one_of_many_loads_in_all_processes(world: World) {
         Err("no")
     );
     assert_eq!(load(&values, "failing", &policy, 8_u8).await, 8);
+}
+
+/// And not one after the other, each waiting for the failures of all before it.
+async fn those_who_waited_for_a_load_that_failed_load_at_the_same_time(world: World) {
+    let values = world.cache.namespace("failing");
+    let (asked, running, most) = (
+        Arc::new(AtomicU64::new(0)),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    );
+    let count = Arc::clone(&asked);
+    let _counts = world.store.pause_before(move |op| {
+        if matches!(op, Op::Acquire { .. }) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        false
+    });
+    // A number that is no number has no jitter.
+    let policy = policy().jitter(f64::NAN);
+    let first = AtomicU64::new(0);
+    let reads = (0..20).map(|_| async {
+        let load = async {
+            if first.fetch_add(1, Ordering::Relaxed) == 0 {
+                running.fetch_add(1, Ordering::Relaxed);
+                // Until all others wait for this one.
+                while asked.load(Ordering::Relaxed) < 20 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            } else {
+                most.fetch_max(
+                    1 + running.fetch_add(1, Ordering::Relaxed),
+                    Ordering::Relaxed,
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            running.fetch_sub(1, Ordering::Relaxed);
+            Err::<u8, _>("no")
+        };
+        values.get_or_set("key", &policy, load).await
+    });
+    let answers = join_all(reads).await;
+    assert!(answers.iter().all(|answer| *answer == Err("no")));
+    assert_eq!(first.into_inner(), 20);
+    assert!(most.into_inner() >= 10, "they loaded one by one");
+    assert_eq!(load(&values, "key", &policy, 8_u8).await, 8);
+    assert_eq!(values.get("key").await, Some(8_u8));
 }
 
 async fn population(world: &World, key: &str, policy: &Policy) -> String {

@@ -223,3 +223,29 @@ async fn without_an_outbox_the_feed_says_so() {
         "{failed}"
     );
 }
+
+/// MySQL's sessions end after 30 s for as long as a feed has changes in its hands, and not afterwards.
+#[tokio::test]
+async fn a_batch_that_fails_leaves_the_connection_as_it_was() {
+    let world = World::new(Sql::MariaDb, Place::Memory).await;
+    watched(&world).await;
+    let mut options = sea_orm::ConnectOptions::new(world.database.url());
+    options.max_connections(1);
+    let one = Database::connect(options).await.unwrap();
+    let session = async || {
+        let sql = "SELECT CAST(@@wait_timeout AS SIGNED) AS n";
+        let asked = sea_orm::Statement::from_string(one.get_database_backend(), sql);
+        let row = one.query_one_raw(asked).await.unwrap().unwrap();
+        row.try_get::<i64>("", "n").unwrap()
+    };
+    let usual = session().await;
+    assert_ne!(usual, 30);
+    let feed = Feed::new(&world.cache.attach(one.clone()));
+    foreign(&world, "UPDATE city SET name = 'new'").await;
+    world.store.inject(Fault::refuse().times(1));
+    assert!(feed.drain().await.is_err());
+    assert_eq!(session().await, usual);
+    world.store.heal();
+    assert_eq!(feed.drain().await.unwrap(), 4);
+    assert_eq!(session().await, usual);
+}
