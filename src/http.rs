@@ -56,8 +56,8 @@ use crate::values::{Codec, Namespace, Policy};
 /// - Responses of status 200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 (RFC 9110, 15.1); 302 and 307
 ///   if they say for how long.
 /// - For how long: `s-maxage`, else `max-age`, else `Expires`, less `Age`; else the policy's `ttl` (RFC 9111, 4.2).
-/// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), not with `Vary: *` (4.1), not with
-///   `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
+/// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), nor with one that is no text; not with
+///   `Vary: *` (4.1), not with `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
 ///   [`max_body`](Self::max_body). That a page cannot be kept is remembered for 5 seconds, so that those who ask
 ///   for it do not wait for each other. An error of the server (5xx) is answered to all who waited for it, and not kept.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).

@@ -49,8 +49,13 @@ const NOT_MODIFIED: [HeaderName; 7] = [
 ];
 
 impl Directives {
+    /// A line that is no text may say anything: it counts as `no-store`.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut directives = Self::default();
+        let mut lines = headers.get_all(header::CACHE_CONTROL).into_iter();
+        let mut directives = Self {
+            no_store: lines.any(|line| line.to_str().is_err()),
+            ..Self::default()
+        };
         for directive in list(headers, header::CACHE_CONTROL) {
             let (name, value) = match directive.split_once('=') {
                 Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::join_all;
@@ -448,6 +448,24 @@ async fn what_a_request_says_decides_whether_the_cache_is_asked() {
     );
     let never = layer(&Cache::in_memory()).store_when(|_, response| response.status != 200);
     assert!(!Counted::with(never, 200, &[]).keeps(&[]).await);
+}
+
+/// `Cache-Control` with a byte that is no text.
+fn no_text() -> HeaderValue {
+    HeaderValue::from_bytes(b"private, x=\"\xe9\"").unwrap()
+}
+
+#[tokio::test]
+async fn a_cache_control_that_is_no_text_keeps_the_page_from_all() {
+    let says = |_: &HeaderMap, body: String| ([(header::CACHE_CONTROL, no_text())], body);
+    let app = Counted::new(layer(&Cache::in_memory()), says);
+    assert!(!app.keeps(&[]).await);
+    let app = plain();
+    let mut request = request("GET /", &[]);
+    let headers = request.headers_mut();
+    headers.insert(header::CACHE_CONTROL, no_text());
+    let Ok(response) = app.app.clone().oneshot(request).await;
+    assert_eq!(read(response).await.cache(), "bypass");
 }
 
 #[tokio::test]
