@@ -52,7 +52,8 @@ use crate::values::{Codec, Namespace, Policy};
 /// - `GET` alone; `HEAD` is answered from what `GET` has left. After `POST`, `PUT`, `PATCH`, `DELETE` that went
 ///   well, the page of the same address is stale (RFC 9111, 4.4).
 /// - The address is host, path and query, as they are given (RFC 9111, 2): the whole path, also in a router that
-///   is nested in another of axum 0.8. A request whose `Host` is none is let through.
+///   is nested in another of axum 0.8. Where something in front of the layer, but behind axum's outer router, rewrites
+///   the URI, there is one page for each URI that the layer sees. A request whose `Host` is none is let through.
 /// - Responses of status 200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 (RFC 9110, 15.1); 302 and 307
 ///   if they say for how long.
 /// - For how long: `s-maxage`, else `max-age`, else `Expires`, less `Age`; else the policy's `ttl` (RFC 9111, 4.2).

@@ -7,7 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 
 /// The directives of `Cache-Control` that count here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -228,6 +228,17 @@ pub(super) fn target(request: &RequestParts) -> Option<String> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     // A blank is in neither.
     Some(format!("{} {path}", host.as_str().to_ascii_lowercase()))
+}
+
+/// The request's own URI, if a rewrite made it another than that of the [`target`]: what is left of the path in a
+/// nested router is its end, with the same query.
+pub(super) fn rewritten(request: &RequestParts) -> Option<&Uri> {
+    let OriginalUri(original) = request.extensions.get::<OriginalUri>()?;
+    let own = &request.uri;
+    let same = own.authority() == original.authority()
+        && own.query() == original.query()
+        && original.path().ends_with(own.path());
+    (!same).then_some(own)
 }
 
 /// The values of cookies of this name: more than one, if a client says so. A handler may take either.

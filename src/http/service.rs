@@ -19,7 +19,8 @@ use tower_service::Service;
 use super::ResponseCache;
 use super::body::{CachedBody, Read, read};
 use super::headers::{
-    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, target, vary,
+    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, rewritten, target,
+    vary,
 };
 use super::page::{Page, Stored};
 use crate::values::{Loaded, Namespace, Policy};
@@ -82,7 +83,7 @@ struct Place {
     pages: Namespace,
     /// The address.
     target: String,
-    /// The address, and the values of what the layer varies on.
+    /// The address, what it was rewritten to, and the values of what the layer varies on.
     key: String,
     policy: Policy,
 }
@@ -192,6 +193,10 @@ impl ResponseCache {
         let pages = &self.pages;
         let target = short(target(request)?);
         let mut key = target.clone();
+        if let Some(uri) = rewritten(request) {
+            // No header has this name.
+            add(&mut key, ":uri", Some(uri.to_string().as_bytes()));
+        }
         for name in &self.headers {
             add_values(&mut key, name, &request.headers);
         }

@@ -676,6 +676,40 @@ async fn the_whole_address_tells_pages_apart() {
 }
 
 #[tokio::test]
+async fn what_a_rewrite_made_of_the_address_tells_pages_apart() {
+    let inner = Router::new()
+        .route("/a", get(async || "A"))
+        .route("/b", get(async || "B"))
+        .route("/", get(async || "home").post(async || ()))
+        .layer(layer(&Cache::in_memory()));
+    let rewrite = |mut request: Request<Body>| {
+        if let Some(to) = request.headers().get("x-to") {
+            *request.uri_mut() = to.to_str().unwrap().parse().unwrap();
+        }
+        request
+    };
+    let rewriting = tower::util::MapRequestLayer::new(rewrite).layer(inner);
+    let app = Router::new().fallback_service(rewriting);
+    let pages: [(&[(&str, &str)], &str); 4] = [
+        (&[("x-to", "/a")], "A"),
+        (&[("x-to", "/b")], "B"),
+        (&[("x-to", "/b?c")], "B"),
+        (&[], "home"),
+    ];
+    for expected in ["miss", "hit"] {
+        for (headers, body) in pages {
+            let answer = ask(&app, "GET /", headers).await;
+            assert_eq!((&*answer.body, answer.cache()), (body, expected));
+        }
+    }
+    // A change is one of all that was made of the address.
+    ask(&app, "POST /", &[]).await;
+    for (headers, _) in pages {
+        assert_eq!(ask(&app, "GET /", headers).await.cache(), "miss");
+    }
+}
+
+#[tokio::test]
 async fn cookies_that_can_be_read_in_two_ways_are_not_mixed_up() {
     let app = Counted::with(layer(&Cache::in_memory()).vary_on_cookie("sid"), 200, &[]);
     for cookies in [
