@@ -14,6 +14,7 @@ use http::response::Parts as ResponseParts;
 use tower_layer::Layer;
 
 pub use self::body::CachedBody;
+use self::headers::is_token;
 use self::page::Dress;
 pub use self::service::CachedService;
 use crate::cache::Cache;
@@ -162,19 +163,31 @@ impl ResponseCache {
         self
     }
 
-    /// Keeps one page for each combination of these headers' values.
+    /// Keeps one page for each combination of these headers' values. Blanks around a name do not count.
+    ///
+    /// # Panics
+    /// If no header can have such a name: all would share one page.
+    #[track_caller]
     pub fn vary_on_headers(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let names = names
-            .into_iter()
-            .map(|name| name.as_ref().to_ascii_lowercase());
-        self.headers.extend(names);
+        for name in names {
+            let name = name.as_ref().trim();
+            assert!(is_token(name), "`{name}` is no name of a header");
+            self.headers.push(name.to_ascii_lowercase());
+        }
         self.headers.sort();
         self.headers.dedup();
         self
     }
 
-    /// Keeps one page for each value of the cookie of this name; other cookies do not count.
+    /// Keeps one page for each value of the cookie of this name; other cookies do not count. Blanks around the name
+    /// do not count either.
+    ///
+    /// # Panics
+    /// If no cookie can have such a name: all would share one page.
+    #[track_caller]
     pub fn vary_on_cookie(mut self, name: &str) -> Self {
+        let name = name.trim();
+        assert!(is_token(name), "`{name}` is no name of a cookie");
         self.cookies.push(name.to_owned());
         self
     }

@@ -241,6 +241,13 @@ pub(super) fn rewritten(request: &RequestParts) -> Option<&Uri> {
     (!same).then_some(own)
 }
 
+/// Whether a header (RFC 9110, 5.1) or a cookie (RFC 6265, 4.1.1) may have this name.
+pub(super) fn is_token(name: &str) -> bool {
+    let marks = "!#$%&'*+-.^_`|~";
+    let fits = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    !name.is_empty() && name.chars().all(fits)
+}
+
 /// The values of cookies of this name: more than one, if a client says so. A handler may take either.
 pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let lines = headers.get_all(header::COOKIE).into_iter();

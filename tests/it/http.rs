@@ -289,6 +289,27 @@ async fn users_tenants_and_prefixes_never_see_each_other(world: World) {
 }
 
 #[tokio::test]
+async fn names_that_nothing_can_have_are_refused() {
+    let refused = |set: &dyn Fn(ResponseCache) -> ResponseCache| {
+        let set = || set(layer(&Cache::in_memory()));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(set)).is_err()
+    };
+    for name in ["", " ", "x user", "x-user:", "x-\u{fc}ser", "a,b"] {
+        assert!(refused(&|layer| layer.vary_on_headers([name])), "{name:?}");
+    }
+    for name in ["", "sid=", "s id", "sid;", "s\u{ef}d", "\"sid\""] {
+        assert!(refused(&|layer| layer.vary_on_cookie(name)), "{name:?}");
+    }
+    let pages = layer(&Cache::in_memory())
+        .vary_on_headers(["X-User "])
+        .vary_on_cookie(" sid");
+    let app = Counted::with(pages, 200, &[]);
+    for user in [[("x-user", "a")], [("x-user", "b")], [("cookie", "sid=a")]] {
+        assert_eq!(app.get(&user).await.cache(), "miss");
+    }
+}
+
+#[tokio::test]
 async fn without_a_word_on_authorization_such_requests_are_let_through() {
     // RFC 9111, 3.5.
     let app = plain();
