@@ -71,7 +71,8 @@ use crate::values::{Codec, Namespace, Policy};
 ///   among the headers that the layer varies on (3.5).
 /// - Of a request's directives, `no-store` and `only-if-cached` count (5.2.1); `no-cache` and `max-age` do not:
 ///   what is answered here is fresh, and a client should not make the handler work.
-/// - Requests for ranges, and with `If-Match` or `If-Unmodified-Since`, are the handler's.
+/// - Requests for ranges, for another protocol (`Upgrade`: WebSockets), and with `If-Match` or `If-Unmodified-Since`,
+///   are the handler's.
 ///
 /// What is answered has `Age` (5.1), an `ETag` made of the body if the handler gave none, and, if the handler said
 /// nothing, `Cache-Control: no-cache`: browsers then ask each time, and are answered 304 (RFC 9110, 13.1) as long

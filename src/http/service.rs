@@ -178,7 +178,9 @@ impl ResponseCache {
             return Plan::Bypass;
         }
         let odd = !self.cookies.is_empty() && has_odd_cookies(&request.headers);
-        if directives.no_store || asks_for_a_part(request) || (authorized && !varies) || odd {
+        let upgrades = request.headers.contains_key(header::UPGRADE);
+        let special = upgrades || asks_for_a_part(request);
+        if directives.no_store || special || (authorized && !varies) || odd {
             return Plan::Bypass;
         }
         match (self.place(request), directives.only_if_cached) {

@@ -457,6 +457,7 @@ async fn what_a_request_says_decides_whether_the_cache_is_asked() {
     for through in [
         ("cache-control", "no-store"),
         ("range", "bytes=0-1"),
+        ("upgrade", "websocket"),
         ("if-match", "\"x\""),
         ("if-unmodified-since", "Sat, 01 Jan 2000 00:00:00 GMT"),
     ] {
