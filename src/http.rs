@@ -61,7 +61,8 @@ use crate::values::{Codec, Namespace, Policy};
 /// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), nor with one that is no text; not with
 ///   `Vary: *` (4.1), not with `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
 ///   [`max_body`](Self::max_body). That a page cannot be kept is remembered for 5 seconds, so that those who ask
-///   for it do not wait for each other. An error of the server (5xx) is answered to all who waited for it, and not kept.
+///   for it do not wait for each other. Not so for another status (400, 403, 429): it may be of one request alone. An
+///   error of the server (5xx) is answered to all who waited for it, and not kept.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
 /// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its

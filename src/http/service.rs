@@ -370,7 +370,9 @@ impl ResponseCache {
             Some(Duration::ZERO) => pass(),
             Some(ttl) if told || may_be_stored(response.status) => page.ttl(ttl),
             None if may_be_stored(response.status) => page,
-            _ => pass(),
+            // It may be the fault of this one request (400, 429): those who wait ask for themselves, and whoever
+            // comes later asks anew.
+            _ => Loaded::new(Page::Pass).ttl(Duration::ZERO),
         }
     }
 

@@ -603,6 +603,23 @@ async fn what_cannot_be_kept_is_nobody_elses_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_refused_keeps_nobody_from_the_cache() {
+    for status in [400, 401, 403, 429] {
+        let answer = move |headers: &HeaderMap, run: String| {
+            let bad = headers.contains_key("x-bad");
+            dressed(if bad { status } else { 200 }, &[], run)
+        };
+        let app = Counted::new(layer(&Cache::in_memory()), answer);
+        let bad = [("x-bad", "1")];
+        for _ in 0..2 {
+            assert_eq!(app.get(&bad).await.status, status);
+        }
+        assert_eq!(app.get(&[]).await.cache(), "miss");
+        assert_eq!(app.get(&[]).await.cache(), "hit");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_long_is_given_on_whole() {
     let cache = Cache::in_memory();
     let chunks = |most: usize| {
