@@ -210,6 +210,9 @@ impl ResponseCache {
     }
 
     /// How long a body may be, in bytes. A longer one is given on as it comes. Defaults to 1 MiB.
+    ///
+    /// No page is larger than the cache's [`max_value_bytes`](crate::CacheBuilder::max_value_bytes), its headers and
+    /// 2 KiB beside them included: raise that as well for longer bodies.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self

@@ -19,8 +19,8 @@ use tower_service::Service;
 use super::ResponseCache;
 use super::body::{CachedBody, Read, read};
 use super::headers::{
-    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, rewritten, target,
-    vary,
+    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, rewritten,
+    target, vary,
 };
 use super::page::{Page, Stored};
 use crate::values::{Loaded, Namespace, Policy};
@@ -326,7 +326,7 @@ impl ResponseCache {
         let Some(varies) = self.may_keep(request, &parts) else {
             return Ok(pass(CachedBody::given(body)));
         };
-        let body = match read(body, self.max_body).await {
+        let body = match read(body, self.longest_body(&parts.headers)).await {
             Read::Whole(body) => body,
             Read::Other(body) => return Ok(pass(body)),
         };
@@ -346,6 +346,19 @@ impl ResponseCache {
         }
         *response.extensions_mut() = parts.extensions;
         Ok(Answer { response, page })
+    }
+
+    /// How long a body may be beside these headers: a page that the cache does not take is not to be read in vain.
+    fn longest_body(&self, headers: &HeaderMap) -> usize {
+        // For each header, what frames it; beside them, those that the layer adds, and what the cache notes.
+        const FRAME: usize = 16;
+        const BESIDE: usize = 2_048;
+        let sizes = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FRAME);
+        let most = self.pages.cache().settings().max_value_bytes;
+        let beside = sizes.sum::<usize>() + BESIDE.min(most / 2);
+        self.max_body.min(most.saturating_sub(beside))
     }
 
     /// What is stored of a response that others may have.

@@ -657,6 +657,25 @@ async fn a_body_that_is_too_long_is_given_on_whole() {
 }
 
 #[tokio::test]
+async fn a_page_that_the_cache_does_not_take_is_remembered_as_such() {
+    let page = |layer: ResponseCache, length: usize| {
+        let header = [("x-long", "y".repeat(1_000))];
+        Counted::new(layer, move |_, _| (header.clone(), "x".repeat(length)))
+    };
+    let store = async |bytes: usize| {
+        let cache = Cache::builder().max_value_bytes(bytes).build().await;
+        layer(&cache.unwrap()).max_body(1 << 30)
+    };
+    for (length, second) in [(6_000, "hit"), (8_000, "bypass"), (20_000, "bypass")] {
+        let app = page(store(10_000).await, length);
+        for cache in ["miss", second] {
+            let answer = app.get(&[]).await;
+            assert_eq!((answer.body.len(), answer.cache()), (length, cache));
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_service_is_its_callers() {
     let failing = tower::service_fn(async |_: Request<Body>| Err::<Response, _>("down"));
     let service = layer(&Cache::in_memory()).layer(failing);
