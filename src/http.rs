@@ -66,7 +66,7 @@ use crate::values::{Codec, Namespace, Policy};
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
 /// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its
-///   answer tells. What [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie)
+///   answer tells; and again, up to four times, where it names more for some of these pages. What [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie)
 ///   name costs nothing.
 /// - A request with `Authorization` is not answered from here, nor is its answer kept, unless `authorization` is
 ///   among the headers that the layer varies on (3.5).

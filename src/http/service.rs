@@ -28,6 +28,9 @@ use crate::values::{Loaded, Namespace, Policy};
 /// For how long it is remembered that a page cannot be kept.
 const PASS: Duration = Duration::from_secs(5);
 
+/// The page, and the variants that it may be one of: a handler may name more in its `Vary` for some of them.
+const ROUNDS: usize = 4;
+
 /// A service whose responses a [`ResponseCache`] keeps.
 #[derive(Clone, Debug)]
 pub struct CachedService<S> {
@@ -228,15 +231,15 @@ impl ResponseCache {
         place: &Place,
         request: &RequestParts,
     ) -> Option<Response<CachedBody<B>>> {
-        let mut page = place.pages.get::<Page>(&place.key).await;
-        if let Some(Page::Varies(names)) = page {
-            let key = variant(&place.key, &names, &request.headers);
-            page = place.pages.get(&key).await;
+        let mut key = place.key.clone();
+        for _ in 0..ROUNDS {
+            match place.pages.get::<Page>(&key).await? {
+                Page::Stored(stored) => return Some(self.tell(stored.answer(request), "hit")),
+                Page::Pass => return None,
+                Page::Varies(names) => key = variant(&key, &names, &request.headers),
+            }
         }
-        match page {
-            Some(Page::Stored(stored)) => Some(self.tell(stored.answer(request), "hit")),
-            Some(Page::Varies(_) | Page::Pass) | None => None,
-        }
+        None
     }
 
     /// The response to what is kept, or else the handler's.
@@ -264,8 +267,7 @@ impl ResponseCache {
         } = place;
         let mut handler = Some((inner, body));
         let mut known: Vec<String> = Vec::new();
-        // The page, and the variant that it may be: of others there are none.
-        for _ in 0..2 {
+        for _ in 0..ROUNDS {
             let mut answered = None;
             let load = async {
                 let Some((inner, body)) = handler.take() else {
@@ -285,7 +287,7 @@ impl ResponseCache {
                 Page::Varies(names) => {
                     policy = policy.depends_on_key(&target).depends_on_key(&key);
                     key = variant(&key, &names, &parts.headers);
-                    known = names;
+                    known.extend(names);
                 }
             }
         }
@@ -331,13 +333,13 @@ impl ResponseCache {
             Read::Other(body) => return Ok(pass(body)),
         };
         let stored = Stored::of(&parts, body, &self.dress());
-        let others = |name: &&String| !self.headers.contains(name);
-        let names: Vec<String> = varies.iter().filter(others).cloned().collect();
-        let page = if names.iter().any(|name| !known.contains(name)) {
+        let new = |name: &String| !self.headers.contains(name) && !known.contains(name);
+        let names: Vec<String> = varies.into_iter().filter(new).collect();
+        let page = if names.is_empty() {
+            self.kept(&parts, stored.clone())
+        } else {
             // Only now it is known which page this is.
             Loaded::new(Page::Varies(names)).unaged()
-        } else {
-            self.kept(&parts, stored.clone())
         };
         let mut response = stored.answer(request);
         // As old as the handler says, and no more.

@@ -585,6 +585,46 @@ async fn a_handlers_own_vary_is_minded() {
 }
 
 #[tokio::test]
+async fn a_vary_that_names_more_for_some_pages_is_minded() {
+    let answer = |headers: &HeaderMap, run: String| {
+        let said = |name| headers.get(name).map(|value| value.to_str().unwrap());
+        let vary = match (said("x-lang"), said("x-beta")) {
+            (Some("de"), Some("1")) => "x-more",
+            (Some("de"), _) => "x-lang, x-beta",
+            _ => "x-lang",
+        };
+        ([("vary", vary)], run)
+    };
+    let app = Counted::new(layer(&Cache::in_memory()), answer);
+    let requests: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("x-lang", "en")],
+        &[("x-lang", "de")],
+        &[("x-lang", "de"), ("x-beta", "0")],
+        &[("x-lang", "de"), ("x-beta", "1")],
+        &[("x-lang", "de"), ("x-beta", "1"), ("x-more", "1")],
+    ];
+    let mut bodies = Vec::new();
+    for headers in requests {
+        for _ in 0..4 {
+            app.get(headers).await;
+        }
+        bodies.push(app.get(headers).await.body);
+    }
+    for (headers, body) in requests.iter().zip(&bodies) {
+        let again = app.get(headers).await;
+        assert_eq!((again.cache(), &again.body), ("hit", body), "{headers:?}");
+        let head = ask(&app.app, "HEAD /", headers).await;
+        assert_eq!(head.cache(), "hit");
+    }
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), requests.len());
+    ask(&app.app, "POST /", &[]).await;
+    assert_eq!(app.get(requests[5]).await.cache(), "miss");
+}
+
+#[tokio::test]
 async fn what_cannot_be_kept_is_nobody_elses_and_nobody_waits_for_it() {
     let private = |headers: &HeaderMap, run: String| {
         let user = headers.get("x-user").unwrap().to_str().unwrap().to_owned();
