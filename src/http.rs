@@ -62,7 +62,9 @@ use crate::values::{Codec, Namespace, Policy};
 ///   `Vary: *` (4.1), not with `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
 ///   [`max_body`](Self::max_body). That a page cannot be kept is remembered for 5 seconds, so that those who ask
 ///   for it do not wait for each other. Not so for another status (400, 403, 429): it may be of one request alone. An
-///   error of the server (5xx) is answered to all who waited for it, and not kept.
+///   error of the server (5xx) is answered to all who waited for it, and not kept. With
+///   [`stale_if_error`](Policy::stale_if_error), the page past its time is answered instead of it, as a `hit`, for as
+///   long as that lasts (RFC 5861, 4); if there is none, each who waited runs the handler.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
 /// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its

@@ -121,6 +121,11 @@ pub(super) fn may_be_stored(status: StatusCode) -> bool {
     )
 }
 
+/// Whether this is an error of the server that is not stored, whatever it says.
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && !may_be_stored(status)
+}
+
 /// How long the response stays fresh, if it says so itself (RFC 9111, 4.2.1), less its age (4.2.3).
 pub(super) fn lifetime(response: &ResponseParts, directives: &Directives) -> Option<Duration> {
     let headers = &response.headers;

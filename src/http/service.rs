@@ -19,8 +19,8 @@ use tower_service::Service;
 use super::ResponseCache;
 use super::body::{CachedBody, Read, read};
 use super::headers::{
-    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, rewritten,
-    target, vary,
+    Directives, asks_for_a_part, cookies, has_odd_cookies, is_failure, lifetime, may_be_stored,
+    rewritten, target, vary,
 };
 use super::page::{Page, Stored};
 use crate::values::{Loaded, Namespace, Policy};
@@ -120,6 +120,14 @@ impl Drop for Changing {
 struct Answer<B: Body> {
     response: Response<CachedBody<B>>,
     page: Loaded<Page>,
+}
+
+/// Why there is no page.
+enum Failure<B: Body, E> {
+    /// The service failed.
+    Service(E),
+    /// The handler answered an error of the server, and a page past its time would be better.
+    Answered(Response<CachedBody<B>>),
 }
 
 impl ResponseCache {
@@ -273,11 +281,19 @@ impl ResponseCache {
                 let Some((inner, body)) = handler.take() else {
                     return Ok(Loaded::new(Page::Pass).ttl(Duration::ZERO));
                 };
-                let answer = self.run(inner, &parts, body, &known).await?;
-                answered = Some(answer.response);
-                Ok(answer.page)
+                let answer = self.run(inner, &parts, body, &known).await;
+                let Answer { response, page } = answer.map_err(Failure::Service)?;
+                if policy.outlasts_errors() && is_failure(response.status()) {
+                    return Err(Failure::Answered(response));
+                }
+                answered = Some(response);
+                Ok(page)
             };
-            let page = pages.get_or_load(&key, &policy, load).await?;
+            let page = match pages.get_or_load(&key, &policy, load).await {
+                Ok(page) => page,
+                Err(Failure::Service(error)) => return Err(error),
+                Err(Failure::Answered(response)) => return Ok(self.tell(response, "miss")),
+            };
             if let Some(response) = answered {
                 return Ok(self.tell(response, "miss"));
             }
@@ -379,9 +395,7 @@ impl ResponseCache {
         );
         match lifetime {
             // For those who wait, and nobody else.
-            _ if response.status.is_server_error() && !may_be_stored(response.status) => {
-                page.ttl(Duration::ZERO)
-            }
+            _ if is_failure(response.status) => page.ttl(Duration::ZERO),
             Some(Duration::ZERO) => pass(),
             Some(ttl) if told || may_be_stored(response.status) => page.ttl(ttl),
             None if may_be_stored(response.status) => page,

@@ -869,6 +869,46 @@ async fn past_its_time_a_page_is_answered_only_if_it_may_be() {
     }
 }
 
+/// One whose handler fails after its first run.
+fn failing_later(policy: Policy, says: &'static [(&'static str, &'static str)]) -> Counted {
+    let pages = layer(&Cache::in_memory()).policy(policy);
+    Counted::new(pages, move |_, run| match &*run {
+        "1" => dressed(200, &[], run),
+        _ => dressed(500, says, run),
+    })
+}
+
+#[tokio::test]
+async fn in_place_of_an_error_the_page_past_its_time_is_answered_for_a_while() {
+    // RFC 5861, 4.
+    let ttl = Duration::from_millis(300);
+    for says in [&[][..], &[("cache-control", "no-store")]] {
+        let policy = Policy::new().ttl(ttl).jitter(0.0);
+        let app = failing_later(policy.clone().stale_if_error(3 * ttl), says);
+        let none = failing_later(policy, says);
+        for app in [&app, &none] {
+            assert_eq!(app.get(&[]).await.status, 200);
+        }
+        // Its time is over when the handler is asked again.
+        crate::outages::until(async || {
+            let answer = app.get(&[]).await;
+            assert_eq!((answer.status, &*answer.body), (200, "1"));
+            app.runs.load(Ordering::Relaxed) > 1
+        })
+        .await;
+        let together = join_all((0..20).map(|_| app.get(&[]))).await;
+        assert!(together.iter().all(|answer| answer.body == "1"));
+        assert_eq!(none.get(&[]).await.status, 500);
+        crate::outages::until(async || app.get(&[]).await.status == 500).await;
+        // Each has an answer, of its own.
+        let together = join_all((0..20).map(|_| app.get(&[]))).await;
+        let mut runs: Vec<_> = together.iter().map(|answer| &answer.body).collect();
+        runs.sort();
+        runs.dedup();
+        assert_eq!(runs.len(), 20);
+    }
+}
+
 #[tokio::test]
 async fn a_change_whose_caller_has_gone_away_makes_the_page_stale() {
     let (begun, gate) = (
