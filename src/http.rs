@@ -66,7 +66,8 @@ use crate::values::{Codec, Namespace, Policy};
 ///   [`stale_if_error`](Policy::stale_if_error), the page past its time is answered instead of it, as a `hit`, for as
 ///   long as that lasts (RFC 5861, 4); if there is none, each who waited runs the handler.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
-/// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
+/// - A body is read to its end, or to `max_body`, but for no longer than 5 seconds, before it is answered; what has not
+///   ended then is given on as it comes, and not kept. `text/event-stream` is given on as it comes in any case.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its
 ///   answer tells; and again, up to four times, where it names more for some of these pages. What [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie)
 ///   name costs nothing.

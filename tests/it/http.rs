@@ -716,6 +716,32 @@ async fn a_page_that_the_cache_does_not_take_is_remembered_as_such() {
 }
 
 #[tokio::test]
+async fn a_body_without_end_is_given_on_as_it_comes() {
+    use futures_util::stream::{StreamExt, iter, once, pending};
+    let endless = async || {
+        // After longer than any body is waited for.
+        let late = once(async {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            "c"
+        });
+        let stream = iter(["a", "b"]).chain(late).chain(pending());
+        Body::from_stream(stream.map(Ok::<_, Infallible>))
+    };
+    let app = Router::new()
+        .route("/", get(endless))
+        .layer(layer(&Cache::in_memory()));
+    for (cache, read) in [("miss", "abc"), ("bypass", "ab")] {
+        let Ok(response) = app.clone().oneshot(request("GET /", &[])).await;
+        assert_eq!(response.headers()["x-cache"], cache);
+        let mut chunks = response.into_body().into_data_stream();
+        for expected in read.chars() {
+            let chunk = chunks.next().await.unwrap().unwrap();
+            assert_eq!(chunk, expected.to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_service_is_its_callers() {
     let failing = tower::service_fn(async |_: Request<Body>| Err::<Response, _>("down"));
     let service = layer(&Cache::in_memory()).layer(failing);
