@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::extract::OriginalUri;
+use axum::extract::{NestedPath, OriginalUri};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
@@ -235,15 +235,25 @@ pub(super) fn target(request: &RequestParts) -> Option<String> {
     Some(format!("{} {path}", host.as_str().to_ascii_lowercase()))
 }
 
-/// The request's own URI, if a rewrite made it another than that of the [`target`]: what is left of the path in a
-/// nested router is its end, with the same query.
+/// The request's own URI, if a rewrite made it another than that of the [`target`].
 pub(super) fn rewritten(request: &RequestParts) -> Option<&Uri> {
     let OriginalUri(original) = request.extensions.get::<OriginalUri>()?;
+    let nested = request.extensions.get::<NestedPath>();
+    let nested = nested.map_or("/", NestedPath::as_str);
     let own = &request.uri;
     let same = own.authority() == original.authority()
         && own.query() == original.query()
-        && original.path().ends_with(own.path());
+        && own.path() == left_of(original.path(), nested);
     (!same).then_some(own)
+}
+
+/// What a router that is nested at this pattern sees of a path. A parameter of a pattern is one segment.
+fn left_of<'p>(path: &'p str, nested: &str) -> &'p str {
+    let depth = nested.trim_end_matches('/').matches('/').count();
+    match path.match_indices('/').nth(depth) {
+        Some((at, _)) => &path[at..],
+        None => "/",
+    }
 }
 
 /// Whether a header (RFC 9110, 5.1) or a cookie (RFC 6265, 4.1.1) may have this name.
@@ -268,4 +278,24 @@ pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<I
 pub(super) fn has_odd_cookies(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::COOKIE).into_iter();
     lines.any(|line| line.to_str().is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_of;
+
+    #[test]
+    fn a_nested_router_sees_the_rest_of_a_path() {
+        for (path, nested, left) in [
+            ("/a/list", "/a", "/list"),
+            ("/a/list/", "/a/", "/list/"),
+            ("/a", "/a", "/"),
+            ("/a/", "/a", "/"),
+            ("/tenants/1/list", "/tenants/{tenant}", "/list"),
+            ("/list", "/", "/list"),
+            ("/", "/", "/"),
+        ] {
+            assert_eq!(left_of(path, nested), left, "{path} at {nested}");
+        }
+    }
 }

@@ -768,11 +768,14 @@ async fn without_the_store_the_handler_answers() {
 async fn the_whole_address_tells_pages_apart() {
     let cache = Cache::in_memory();
     let path = async |uri: axum::extract::OriginalUri| uri.0.path().to_owned();
-    let inner = Router::new().route("/list", get(path)).layer(layer(&cache));
+    let inner = Router::new()
+        .route("/", get(path))
+        .route("/list", get(path))
+        .layer(layer(&cache));
     let app = Router::new()
         .nest("/a", inner.clone())
         .nest("/tenants/{tenant}", inner);
-    for path in ["/a/list", "/tenants/1/list", "/tenants/2/list"] {
+    for path in ["/a", "/a/list", "/tenants/1/list", "/tenants/2/list"] {
         assert_eq!(ask(&app, &format!("GET {path}"), &[]).await.cache(), "miss");
         let hit = ask(&app, &format!("GET {path}"), &[]).await;
         assert_eq!((&*hit.body, hit.cache()), (path, "hit"));
@@ -804,6 +807,7 @@ async fn what_a_rewrite_made_of_the_address_tells_pages_apart() {
     let inner = Router::new()
         .route("/a", get(async || "A"))
         .route("/b", get(async || "B"))
+        .route("/b/a", get(async || "B/A"))
         .route("/", get(async || "home").post(async || ()))
         .layer(layer(&Cache::in_memory()));
     let rewrite = |mut request: Request<Body>| {
@@ -825,6 +829,10 @@ async fn what_a_rewrite_made_of_the_address_tells_pages_apart() {
             let answer = ask(&app, "GET /", headers).await;
             assert_eq!((&*answer.body, answer.cache()), (body, expected));
         }
+    }
+    // Nor is the end of a path the whole.
+    for (headers, body) in [(&[][..], "B/A"), (&[("x-to", "/a")], "A")] {
+        assert_eq!(ask(&app, "GET /b/a", headers).await.body, body);
     }
     // A change is one of all that was made of the address.
     ask(&app, "POST /", &[]).await;
@@ -908,26 +916,28 @@ fn failing_later(policy: Policy, says: &'static [(&'static str, &'static str)]) 
 async fn in_place_of_an_error_the_page_past_its_time_is_answered_for_a_while() {
     // RFC 5861, 4.
     let ttl = Duration::from_millis(300);
+    let hour = Duration::from_secs(3_600);
+    let policy = |error| Policy::new().ttl(ttl).jitter(0.0).stale_if_error(error);
     for says in [&[][..], &[("cache-control", "no-store")]] {
-        let policy = Policy::new().ttl(ttl).jitter(0.0);
-        let app = failing_later(policy.clone().stale_if_error(3 * ttl), says);
-        let none = failing_later(policy, says);
-        for app in [&app, &none] {
+        let apps = [hour, ttl, Duration::ZERO].map(|error| failing_later(policy(error), says));
+        for app in &apps {
             assert_eq!(app.get(&[]).await.status, 200);
         }
+        let [long, short, never] = apps;
         // Its time is over when the handler is asked again.
         crate::outages::until(async || {
-            let answer = app.get(&[]).await;
+            let answer = long.get(&[]).await;
             assert_eq!((answer.status, &*answer.body), (200, "1"));
-            app.runs.load(Ordering::Relaxed) > 1
+            long.runs.load(Ordering::Relaxed) > 1
         })
         .await;
-        let together = join_all((0..20).map(|_| app.get(&[]))).await;
-        assert!(together.iter().all(|answer| answer.body == "1"));
-        assert_eq!(none.get(&[]).await.status, 500);
-        crate::outages::until(async || app.get(&[]).await.status == 500).await;
+        for answer in join_all((0..20).map(|_| long.get(&[]))).await {
+            assert_eq!((&*answer.body, answer.cache()), ("1", "hit"));
+        }
+        assert_eq!(never.get(&[]).await.status, 500);
+        crate::outages::until(async || short.get(&[]).await.status == 500).await;
         // Each has an answer, of its own.
-        let together = join_all((0..20).map(|_| app.get(&[]))).await;
+        let together = join_all((0..20).map(|_| short.get(&[]))).await;
         let mut runs: Vec<_> = together.iter().map(|answer| &answer.body).collect();
         runs.sort();
         runs.dedup();
