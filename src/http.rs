@@ -14,6 +14,7 @@ use http::response::Parts as ResponseParts;
 use tower_layer::Layer;
 
 pub use self::body::CachedBody;
+use self::headers::is_token;
 use self::page::Dress;
 pub use self::service::CachedService;
 use crate::cache::Cache;
@@ -52,24 +53,31 @@ use crate::values::{Codec, Namespace, Policy};
 /// - `GET` alone; `HEAD` is answered from what `GET` has left. After `POST`, `PUT`, `PATCH`, `DELETE` that went
 ///   well, the page of the same address is stale (RFC 9111, 4.4).
 /// - The address is host, path and query, as they are given (RFC 9111, 2): the whole path, also in a router that
-///   is nested in another of axum 0.8. A request whose `Host` is none is let through.
+///   is nested in another of axum 0.8. Where something in front of the layer, but behind axum's outer router, rewrites
+///   the URI, there is one page for each that it made; all of them go stale with the address. A request whose `Host` is none is let through.
 /// - Responses of status 200, 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 (RFC 9110, 15.1); 302 and 307
 ///   if they say for how long.
 /// - For how long: `s-maxage`, else `max-age`, else `Expires`, less `Age`; else the policy's `ttl` (RFC 9111, 4.2).
-/// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), not with `Vary: *` (4.1), not with
-///   `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not longer than
-///   [`max_body`](Self::max_body). That a page cannot be kept is remembered for 5 seconds, so that those who ask
-///   for it do not wait for each other. An error of the server (5xx) is answered to all who waited for it, and not kept.
+/// - Not with `Cache-Control: no-store`, `private` or `no-cache` (5.2.2), nor with one that is no text; not with
+///   `Vary: *` (4.1), not with `Set-Cookie` unless that is [allowed](Self::allow_set_cookie), not with trailers, not
+///   longer than [`max_body`](Self::max_body). That a page cannot be kept for such a reason is remembered for 5 seconds,
+///   so that those who ask for it do not wait for each other. That its status is none of these (400, 403, 429) is not
+///   remembered: it may be that of one request alone.
+/// - An error of the server (5xx) is answered to all who waited for it, and not kept. With
+///   [`stale_if_error`](Policy::stale_if_error), the page past its time is answered instead of it, as a `hit`, for as
+///   long as that lasts (RFC 5861, 4); if there is none, each who waited runs the handler, one after another.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
-/// - A body is read to its end, or to `max_body`, before it is answered; `text/event-stream` is given on as it comes.
+/// - A body is read to its end, or to `max_body`, but for no longer than 5 seconds, before it is answered; what has not
+///   ended then is given on as it comes, and not kept. `text/event-stream` is given on as it comes in any case.
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its
-///   answer tells. What [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie)
-///   name costs nothing.
+///   answer tells; and again, up to four times in all, where it names more for some of these pages. What
+///   [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie) name costs nothing.
 /// - A request with `Authorization` is not answered from here, nor is its answer kept, unless `authorization` is
 ///   among the headers that the layer varies on (3.5).
 /// - Of a request's directives, `no-store` and `only-if-cached` count (5.2.1); `no-cache` and `max-age` do not:
 ///   what is answered here is fresh, and a client should not make the handler work.
-/// - Requests for ranges, and with `If-Match` or `If-Unmodified-Since`, are the handler's.
+/// - Requests for ranges, for another protocol (`Upgrade`: WebSockets), and with `If-Match` or `If-Unmodified-Since`,
+///   are the handler's.
 ///
 /// What is answered has `Age` (5.1), an `ETag` made of the body if the handler gave none, and, if the handler said
 /// nothing, `Cache-Control: no-cache`: browsers then ask each time, and are answered 304 (RFC 9110, 13.1) as long
@@ -161,19 +169,31 @@ impl ResponseCache {
         self
     }
 
-    /// Keeps one page for each combination of these headers' values.
+    /// Keeps one page for each combination of these headers' values. Blanks around a name do not count.
+    ///
+    /// # Panics
+    /// If no header can have such a name: all would share one page.
+    #[track_caller]
     pub fn vary_on_headers(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let names = names
-            .into_iter()
-            .map(|name| name.as_ref().to_ascii_lowercase());
-        self.headers.extend(names);
+        for name in names {
+            let name = name.as_ref().trim();
+            assert!(is_token(name), "`{name}` is no name of a header");
+            self.headers.push(name.to_ascii_lowercase());
+        }
         self.headers.sort();
         self.headers.dedup();
         self
     }
 
-    /// Keeps one page for each value of the cookie of this name; other cookies do not count.
+    /// Keeps one page for each value of the cookie of this name; other cookies do not count. Blanks around the name
+    /// do not count either.
+    ///
+    /// # Panics
+    /// If no cookie can have such a name: all would share one page.
+    #[track_caller]
     pub fn vary_on_cookie(mut self, name: &str) -> Self {
+        let name = name.trim();
+        assert!(is_token(name), "`{name}` is no name of a cookie");
         self.cookies.push(name.to_owned());
         self
     }
@@ -194,6 +214,9 @@ impl ResponseCache {
     }
 
     /// How long a body may be, in bytes. A longer one is given on as it comes. Defaults to 1 MiB.
+    ///
+    /// No page is larger than the cache's [`max_value_bytes`](crate::CacheBuilder::max_value_bytes), its headers and
+    /// 2 KiB beside them included: raise that as well for longer bodies.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
 
 /// The body of a response that went through a [`ResponseCache`](crate::ResponseCache).
 pub struct CachedBody<B: Body>(Inner<B>);
@@ -25,7 +27,7 @@ enum Inner<B: Body> {
 /// A body that was read.
 pub(super) enum Read<B: Body> {
     Whole(Bytes),
-    /// It is too long, has trailers, or failed.
+    /// It is too long, takes too long, has trailers, or failed.
     Other(CachedBody<B>),
 }
 
@@ -44,7 +46,10 @@ impl<B: Body> CachedBody<B> {
     }
 }
 
-/// Reads a body of at most so many bytes.
+/// For how long a body is read before it is given on: its client waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads a body of at most so many bytes that comes to its end soon.
 pub(super) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
     let too_long = |hint: SizeHint| hint.lower() > u64::try_from(most).unwrap_or(u64::MAX);
     if too_long(body.size_hint()) {
@@ -52,10 +57,13 @@ pub(super) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
     }
     let mut body = Box::pin(body);
     let (mut chunks, mut length) = (Vec::new(), 0);
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let last = match body.frame().await {
-            None => return Read::Whole(joined(chunks, length)),
-            Some(Ok(frame)) => match frame.into_data() {
+        // A frame that does not come in time is not lost: the body is asked for it later.
+        let last = match timeout_at(deadline, body.frame()).await {
+            Err(_) => None,
+            Ok(None) => return Read::Whole(joined(chunks, length)),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => {
                     let data = whole(data);
                     length += data.len();
@@ -67,7 +75,7 @@ pub(super) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
                 }
                 Err(other) => Some(Ok(other.map_data(whole))),
             },
-            Some(Err(error)) => Some(Err(error)),
+            Ok(Some(Err(error))) => Some(Err(error)),
         };
         let read = chunks.into_iter().map(|data| Ok(Frame::data(data)));
         return Read::Other(CachedBody::after(read.chain(last).collect(), Some(body)));

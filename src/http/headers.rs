@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::extract::OriginalUri;
+use axum::extract::{NestedPath, OriginalUri};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 
 /// The directives of `Cache-Control` that count here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,8 +49,13 @@ const NOT_MODIFIED: [HeaderName; 7] = [
 ];
 
 impl Directives {
+    /// A line that is no text may say anything: it counts as `no-store`.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut directives = Self::default();
+        let mut lines = headers.get_all(header::CACHE_CONTROL).into_iter();
+        let mut directives = Self {
+            no_store: lines.any(|line| line.to_str().is_err()),
+            ..Self::default()
+        };
         for directive in list(headers, header::CACHE_CONTROL) {
             let (name, value) = match directive.split_once('=') {
                 Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
@@ -114,6 +119,11 @@ pub(super) fn may_be_stored(status: StatusCode) -> bool {
         status.as_u16(),
         200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
     )
+}
+
+/// Whether this is an error of the server that is not stored, whatever it says.
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && !may_be_stored(status)
 }
 
 /// How long the response stays fresh, if it says so itself (RFC 9111, 4.2.1), less its age (4.2.3).
@@ -225,6 +235,34 @@ pub(super) fn target(request: &RequestParts) -> Option<String> {
     Some(format!("{} {path}", host.as_str().to_ascii_lowercase()))
 }
 
+/// The request's own URI, if a rewrite made it another than that of the [`target`].
+pub(super) fn rewritten(request: &RequestParts) -> Option<&Uri> {
+    let OriginalUri(original) = request.extensions.get::<OriginalUri>()?;
+    let nested = request.extensions.get::<NestedPath>();
+    let nested = nested.map_or("/", NestedPath::as_str);
+    let own = &request.uri;
+    let same = own.authority() == original.authority()
+        && own.query() == original.query()
+        && own.path() == left_of(original.path(), nested);
+    (!same).then_some(own)
+}
+
+/// What a router that is nested at this pattern sees of a path. A parameter of a pattern is one segment.
+fn left_of<'p>(path: &'p str, nested: &str) -> &'p str {
+    let depth = nested.trim_end_matches('/').matches('/').count();
+    match path.match_indices('/').nth(depth) {
+        Some((at, _)) => &path[at..],
+        None => "/",
+    }
+}
+
+/// Whether a header (RFC 9110, 5.1) or a cookie (RFC 6265, 4.1.1) may have this name.
+pub(super) fn is_token(name: &str) -> bool {
+    let marks = "!#$%&'*+-.^_`|~";
+    let fits = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    !name.is_empty() && name.chars().all(fits)
+}
+
 /// The values of cookies of this name: more than one, if a client says so. A handler may take either.
 pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let lines = headers.get_all(header::COOKIE).into_iter();
@@ -240,4 +278,24 @@ pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<I
 pub(super) fn has_odd_cookies(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::COOKIE).into_iter();
     lines.any(|line| line.to_str().is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_of;
+
+    #[test]
+    fn a_nested_router_sees_the_rest_of_a_path() {
+        for (path, nested, left) in [
+            ("/a/list", "/a", "/list"),
+            ("/a/list/", "/a/", "/list/"),
+            ("/a", "/a", "/"),
+            ("/a/", "/a", "/"),
+            ("/tenants/1/list", "/tenants/{tenant}", "/list"),
+            ("/list", "/", "/list"),
+            ("/", "/", "/"),
+        ] {
+            assert_eq!(left_of(path, nested), left, "{path} at {nested}");
+        }
+    }
 }

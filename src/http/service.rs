@@ -19,13 +19,17 @@ use tower_service::Service;
 use super::ResponseCache;
 use super::body::{CachedBody, Read, read};
 use super::headers::{
-    Directives, asks_for_a_part, cookies, has_odd_cookies, lifetime, may_be_stored, target, vary,
+    Directives, asks_for_a_part, cookies, has_odd_cookies, is_failure, lifetime, may_be_stored,
+    rewritten, target, vary,
 };
 use super::page::{Page, Stored};
 use crate::values::{Loaded, Namespace, Policy};
 
 /// For how long it is remembered that a page cannot be kept.
 const PASS: Duration = Duration::from_secs(5);
+
+/// The page, and the variants that it may be one of: a handler may name more in its `Vary` for some of them.
+const ROUNDS: usize = 4;
 
 /// A service whose responses a [`ResponseCache`] keeps.
 #[derive(Clone, Debug)]
@@ -82,7 +86,7 @@ struct Place {
     pages: Namespace,
     /// The address.
     target: String,
-    /// The address, and the values of what the layer varies on.
+    /// The address, what it was rewritten to, and the values of what the layer varies on.
     key: String,
     policy: Policy,
 }
@@ -116,6 +120,14 @@ impl Drop for Changing {
 struct Answer<B: Body> {
     response: Response<CachedBody<B>>,
     page: Loaded<Page>,
+}
+
+/// Why there is no page.
+enum Failure<B: Body, E> {
+    /// The service failed.
+    Service(E),
+    /// The handler answered an error of the server, and a page past its time would be better.
+    Answered(Response<CachedBody<B>>),
 }
 
 impl ResponseCache {
@@ -177,7 +189,9 @@ impl ResponseCache {
             return Plan::Bypass;
         }
         let odd = !self.cookies.is_empty() && has_odd_cookies(&request.headers);
-        if directives.no_store || asks_for_a_part(request) || (authorized && !varies) || odd {
+        let upgrades = request.headers.contains_key(header::UPGRADE);
+        let special = upgrades || asks_for_a_part(request);
+        if directives.no_store || special || (authorized && !varies) || odd {
             return Plan::Bypass;
         }
         match (self.place(request), directives.only_if_cached) {
@@ -192,6 +206,10 @@ impl ResponseCache {
         let pages = &self.pages;
         let target = short(target(request)?);
         let mut key = target.clone();
+        if let Some(uri) = rewritten(request) {
+            // No header has this name.
+            add(&mut key, ":uri", Some(uri.to_string().as_bytes()));
+        }
         for name in &self.headers {
             add_values(&mut key, name, &request.headers);
         }
@@ -221,15 +239,15 @@ impl ResponseCache {
         place: &Place,
         request: &RequestParts,
     ) -> Option<Response<CachedBody<B>>> {
-        let mut page = place.pages.get::<Page>(&place.key).await;
-        if let Some(Page::Varies(names)) = page {
-            let key = variant(&place.key, &names, &request.headers);
-            page = place.pages.get(&key).await;
+        let mut key = place.key.clone();
+        for _ in 0..ROUNDS {
+            match place.pages.get::<Page>(&key).await? {
+                Page::Stored(stored) => return Some(self.tell(stored.answer(request), "hit")),
+                Page::Pass => return None,
+                Page::Varies(names) => key = variant(&key, &names, &request.headers),
+            }
         }
-        match page {
-            Some(Page::Stored(stored)) => Some(self.tell(stored.answer(request), "hit")),
-            Some(Page::Varies(_) | Page::Pass) | None => None,
-        }
+        None
     }
 
     /// The response to what is kept, or else the handler's.
@@ -257,18 +275,25 @@ impl ResponseCache {
         } = place;
         let mut handler = Some((inner, body));
         let mut known: Vec<String> = Vec::new();
-        // The page, and the variant that it may be: of others there are none.
-        for _ in 0..2 {
+        for _ in 0..ROUNDS {
             let mut answered = None;
             let load = async {
                 let Some((inner, body)) = handler.take() else {
                     return Ok(Loaded::new(Page::Pass).ttl(Duration::ZERO));
                 };
-                let answer = self.run(inner, &parts, body, &known).await?;
-                answered = Some(answer.response);
-                Ok(answer.page)
+                let answer = self.run(inner, &parts, body, &known).await;
+                let Answer { response, page } = answer.map_err(Failure::Service)?;
+                if policy.outlasts_errors() && is_failure(response.status()) {
+                    return Err(Failure::Answered(response));
+                }
+                answered = Some(response);
+                Ok(page)
             };
-            let page = pages.get_or_load(&key, &policy, load).await?;
+            let page = match pages.get_or_load(&key, &policy, load).await {
+                Ok(page) => page,
+                Err(Failure::Service(error)) => return Err(error),
+                Err(Failure::Answered(response)) => return Ok(self.tell(response, "miss")),
+            };
             if let Some(response) = answered {
                 return Ok(self.tell(response, "miss"));
             }
@@ -278,7 +303,7 @@ impl ResponseCache {
                 Page::Varies(names) => {
                     policy = policy.depends_on_key(&target).depends_on_key(&key);
                     key = variant(&key, &names, &parts.headers);
-                    known = names;
+                    known.extend(names);
                 }
             }
         }
@@ -319,18 +344,18 @@ impl ResponseCache {
         let Some(varies) = self.may_keep(request, &parts) else {
             return Ok(pass(CachedBody::given(body)));
         };
-        let body = match read(body, self.max_body).await {
+        let body = match read(body, self.longest_body(&parts.headers)).await {
             Read::Whole(body) => body,
             Read::Other(body) => return Ok(pass(body)),
         };
         let stored = Stored::of(&parts, body, &self.dress());
-        let others = |name: &&String| !self.headers.contains(name);
-        let names: Vec<String> = varies.iter().filter(others).cloned().collect();
-        let page = if names.iter().any(|name| !known.contains(name)) {
+        let new = |name: &String| !self.headers.contains(name) && !known.contains(name);
+        let names: Vec<String> = varies.into_iter().filter(new).collect();
+        let page = if names.is_empty() {
+            self.kept(&parts, stored.clone())
+        } else {
             // Only now it is known which page this is.
             Loaded::new(Page::Varies(names)).unaged()
-        } else {
-            self.kept(&parts, stored.clone())
         };
         let mut response = stored.answer(request);
         // As old as the handler says, and no more.
@@ -339,6 +364,19 @@ impl ResponseCache {
         }
         *response.extensions_mut() = parts.extensions;
         Ok(Answer { response, page })
+    }
+
+    /// How long a body may be beside these headers: a page that the cache does not take is not to be read in vain.
+    fn longest_body(&self, headers: &HeaderMap) -> usize {
+        // For each header, what frames it; beside them, those that the layer adds, and what the cache notes.
+        const FRAME: usize = 16;
+        const BESIDE: usize = 2_048;
+        let sizes = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FRAME);
+        let most = self.pages.cache().settings().max_value_bytes;
+        let beside = sizes.sum::<usize>() + BESIDE.min(most / 2);
+        self.max_body.min(most.saturating_sub(beside))
     }
 
     /// What is stored of a response that others may have.
@@ -357,13 +395,13 @@ impl ResponseCache {
         );
         match lifetime {
             // For those who wait, and nobody else.
-            _ if response.status.is_server_error() && !may_be_stored(response.status) => {
-                page.ttl(Duration::ZERO)
-            }
+            _ if is_failure(response.status) => page.ttl(Duration::ZERO),
             Some(Duration::ZERO) => pass(),
             Some(ttl) if told || may_be_stored(response.status) => page.ttl(ttl),
             None if may_be_stored(response.status) => page,
-            _ => pass(),
+            // It may be the fault of this one request (400, 429): those who wait ask for themselves, and whoever
+            // comes later asks anew.
+            _ => Loaded::new(Page::Pass).ttl(Duration::ZERO),
         }
     }
 

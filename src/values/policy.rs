@@ -205,6 +205,12 @@ impl Policy {
         }
     }
 
+    /// Whether a value past its ttl may be answered where its load fails.
+    #[cfg(feature = "http")]
+    pub(crate) fn outlasts_errors(&self) -> bool {
+        !self.entity.stale_if_error.is_zero()
+    }
+
     pub(super) fn tag_names(&self) -> impl Iterator<Item = &str> {
         self.tags.iter().map(String::as_str)
     }

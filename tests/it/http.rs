@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::join_all;
@@ -289,6 +289,27 @@ async fn users_tenants_and_prefixes_never_see_each_other(world: World) {
 }
 
 #[tokio::test]
+async fn names_that_nothing_can_have_are_refused() {
+    let refused = |set: &dyn Fn(ResponseCache) -> ResponseCache| {
+        let set = || set(layer(&Cache::in_memory()));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(set)).is_err()
+    };
+    for name in ["", " ", "x user", "x-user:", "x-\u{fc}ser", "a,b"] {
+        assert!(refused(&|layer| layer.vary_on_headers([name])), "{name:?}");
+    }
+    for name in ["", "sid=", "s id", "sid;", "s\u{ef}d", "\"sid\""] {
+        assert!(refused(&|layer| layer.vary_on_cookie(name)), "{name:?}");
+    }
+    let pages = layer(&Cache::in_memory())
+        .vary_on_headers(["X-User "])
+        .vary_on_cookie(" sid");
+    let app = Counted::with(pages, 200, &[]);
+    for user in [[("x-user", "a")], [("x-user", "b")], [("cookie", "sid=a")]] {
+        assert_eq!(app.get(&user).await.cache(), "miss");
+    }
+}
+
+#[tokio::test]
 async fn without_a_word_on_authorization_such_requests_are_let_through() {
     // RFC 9111, 3.5.
     let app = plain();
@@ -436,6 +457,7 @@ async fn what_a_request_says_decides_whether_the_cache_is_asked() {
     for through in [
         ("cache-control", "no-store"),
         ("range", "bytes=0-1"),
+        ("upgrade", "websocket"),
         ("if-match", "\"x\""),
         ("if-unmodified-since", "Sat, 01 Jan 2000 00:00:00 GMT"),
     ] {
@@ -448,6 +470,24 @@ async fn what_a_request_says_decides_whether_the_cache_is_asked() {
     );
     let never = layer(&Cache::in_memory()).store_when(|_, response| response.status != 200);
     assert!(!Counted::with(never, 200, &[]).keeps(&[]).await);
+}
+
+/// `Cache-Control` with a byte that is no text.
+fn no_text() -> HeaderValue {
+    HeaderValue::from_bytes(b"private, x=\"\xe9\"").unwrap()
+}
+
+#[tokio::test]
+async fn a_cache_control_that_is_no_text_keeps_the_page_from_all() {
+    let says = |_: &HeaderMap, body: String| ([(header::CACHE_CONTROL, no_text())], body);
+    let app = Counted::new(layer(&Cache::in_memory()), says);
+    assert!(!app.keeps(&[]).await);
+    let app = plain();
+    let mut request = request("GET /", &[]);
+    let headers = request.headers_mut();
+    headers.insert(header::CACHE_CONTROL, no_text());
+    let Ok(response) = app.app.clone().oneshot(request).await;
+    assert_eq!(read(response).await.cache(), "bypass");
 }
 
 #[tokio::test]
@@ -545,6 +585,46 @@ async fn a_handlers_own_vary_is_minded() {
 }
 
 #[tokio::test]
+async fn a_vary_that_names_more_for_some_pages_is_minded() {
+    let answer = |headers: &HeaderMap, run: String| {
+        let said = |name| headers.get(name).map(|value| value.to_str().unwrap());
+        let vary = match (said("x-lang"), said("x-beta")) {
+            (Some("de"), Some("1")) => "x-more",
+            (Some("de"), _) => "x-lang, x-beta",
+            _ => "x-lang",
+        };
+        ([("vary", vary)], run)
+    };
+    let app = Counted::new(layer(&Cache::in_memory()), answer);
+    let requests: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("x-lang", "en")],
+        &[("x-lang", "de")],
+        &[("x-lang", "de"), ("x-beta", "0")],
+        &[("x-lang", "de"), ("x-beta", "1")],
+        &[("x-lang", "de"), ("x-beta", "1"), ("x-more", "1")],
+    ];
+    let mut bodies = Vec::new();
+    for headers in requests {
+        for _ in 0..4 {
+            app.get(headers).await;
+        }
+        bodies.push(app.get(headers).await.body);
+    }
+    for (headers, body) in requests.iter().zip(&bodies) {
+        let again = app.get(headers).await;
+        assert_eq!((again.cache(), &again.body), ("hit", body), "{headers:?}");
+        let head = ask(&app.app, "HEAD /", headers).await;
+        assert_eq!(head.cache(), "hit");
+    }
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), requests.len());
+    ask(&app.app, "POST /", &[]).await;
+    assert_eq!(app.get(requests[5]).await.cache(), "miss");
+}
+
+#[tokio::test]
 async fn what_cannot_be_kept_is_nobody_elses_and_nobody_waits_for_it() {
     let private = |headers: &HeaderMap, run: String| {
         let user = headers.get("x-user").unwrap().to_str().unwrap().to_owned();
@@ -560,6 +640,23 @@ async fn what_cannot_be_kept_is_nobody_elses_and_nobody_waits_for_it() {
     }
     assert_eq!(app.runs.load(Ordering::Relaxed), 50);
     assert_eq!(app.get(&[("x-user", "last")]).await.cache(), "bypass");
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_keeps_nobody_from_the_cache() {
+    for status in [400, 401, 403, 429] {
+        let answer = move |headers: &HeaderMap, run: String| {
+            let bad = headers.contains_key("x-bad");
+            dressed(if bad { status } else { 200 }, &[], run)
+        };
+        let app = Counted::new(layer(&Cache::in_memory()), answer);
+        let bad = [("x-bad", "1")];
+        for _ in 0..2 {
+            assert_eq!(app.get(&bad).await.status, status);
+        }
+        assert_eq!(app.get(&[]).await.cache(), "miss");
+        assert_eq!(app.get(&[]).await.cache(), "hit");
+    }
 }
 
 #[tokio::test]
@@ -600,6 +697,51 @@ async fn a_body_that_is_too_long_is_given_on_whole() {
 }
 
 #[tokio::test]
+async fn a_page_that_the_cache_does_not_take_is_remembered_as_such() {
+    let page = |layer: ResponseCache, length: usize| {
+        let header = [("x-long", "y".repeat(1_000))];
+        Counted::new(layer, move |_, _| (header.clone(), "x".repeat(length)))
+    };
+    let store = async |bytes: usize| {
+        let cache = Cache::builder().max_value_bytes(bytes).build().await;
+        layer(&cache.unwrap()).max_body(1 << 30)
+    };
+    for (length, second) in [(6_000, "hit"), (8_000, "bypass"), (20_000, "bypass")] {
+        let app = page(store(10_000).await, length);
+        for cache in ["miss", second] {
+            let answer = app.get(&[]).await;
+            assert_eq!((answer.body.len(), answer.cache()), (length, cache));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_given_on_as_it_comes() {
+    use futures_util::stream::{StreamExt, iter, once, pending};
+    let endless = async || {
+        // After longer than any body is waited for.
+        let late = once(async {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            "c"
+        });
+        let stream = iter(["a", "b"]).chain(late).chain(pending());
+        Body::from_stream(stream.map(Ok::<_, Infallible>))
+    };
+    let app = Router::new()
+        .route("/", get(endless))
+        .layer(layer(&Cache::in_memory()));
+    for (cache, read) in [("miss", "abc"), ("bypass", "ab")] {
+        let Ok(response) = app.clone().oneshot(request("GET /", &[])).await;
+        assert_eq!(response.headers()["x-cache"], cache);
+        let mut chunks = response.into_body().into_data_stream();
+        for expected in read.chars() {
+            let chunk = chunks.next().await.unwrap().unwrap();
+            assert_eq!(chunk, expected.to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_service_is_its_callers() {
     let failing = tower::service_fn(async |_: Request<Body>| Err::<Response, _>("down"));
     let service = layer(&Cache::in_memory()).layer(failing);
@@ -626,11 +768,14 @@ async fn without_the_store_the_handler_answers() {
 async fn the_whole_address_tells_pages_apart() {
     let cache = Cache::in_memory();
     let path = async |uri: axum::extract::OriginalUri| uri.0.path().to_owned();
-    let inner = Router::new().route("/list", get(path)).layer(layer(&cache));
+    let inner = Router::new()
+        .route("/", get(path))
+        .route("/list", get(path))
+        .layer(layer(&cache));
     let app = Router::new()
         .nest("/a", inner.clone())
         .nest("/tenants/{tenant}", inner);
-    for path in ["/a/list", "/tenants/1/list", "/tenants/2/list"] {
+    for path in ["/a", "/a/list", "/tenants/1/list", "/tenants/2/list"] {
         assert_eq!(ask(&app, &format!("GET {path}"), &[]).await.cache(), "miss");
         let hit = ask(&app, &format!("GET {path}"), &[]).await;
         assert_eq!((&*hit.body, hit.cache()), (path, "hit"));
@@ -655,6 +800,45 @@ async fn the_whole_address_tells_pages_apart() {
     }
     let two = [("host", "other.org")];
     assert_eq!(ask(&app.app, "GET /cities/1", &two).await.cache(), "bypass");
+}
+
+#[tokio::test]
+async fn what_a_rewrite_made_of_the_address_tells_pages_apart() {
+    let inner = Router::new()
+        .route("/a", get(async || "A"))
+        .route("/b", get(async || "B"))
+        .route("/b/a", get(async || "B/A"))
+        .route("/", get(async || "home").post(async || ()))
+        .layer(layer(&Cache::in_memory()));
+    let rewrite = |mut request: Request<Body>| {
+        if let Some(to) = request.headers().get("x-to") {
+            *request.uri_mut() = to.to_str().unwrap().parse().unwrap();
+        }
+        request
+    };
+    let rewriting = tower::util::MapRequestLayer::new(rewrite).layer(inner);
+    let app = Router::new().fallback_service(rewriting);
+    let pages: [(&[(&str, &str)], &str); 4] = [
+        (&[("x-to", "/a")], "A"),
+        (&[("x-to", "/b")], "B"),
+        (&[("x-to", "/b?c")], "B"),
+        (&[], "home"),
+    ];
+    for expected in ["miss", "hit"] {
+        for (headers, body) in pages {
+            let answer = ask(&app, "GET /", headers).await;
+            assert_eq!((&*answer.body, answer.cache()), (body, expected));
+        }
+    }
+    // Nor is the end of a path the whole.
+    for (headers, body) in [(&[][..], "B/A"), (&[("x-to", "/a")], "A")] {
+        assert_eq!(ask(&app, "GET /b/a", headers).await.body, body);
+    }
+    // A change is one of all that was made of the address.
+    ask(&app, "POST /", &[]).await;
+    for (headers, _) in pages {
+        assert_eq!(ask(&app, "GET /", headers).await.cache(), "miss");
+    }
 }
 
 #[tokio::test]
@@ -716,6 +900,48 @@ async fn past_its_time_a_page_is_answered_only_if_it_may_be() {
         })
         .await;
         assert_eq!(ask().await.is_ok(), old, "{says}");
+    }
+}
+
+/// One whose handler fails after its first run.
+fn failing_later(policy: Policy, says: &'static [(&'static str, &'static str)]) -> Counted {
+    let pages = layer(&Cache::in_memory()).policy(policy);
+    Counted::new(pages, move |_, run| match &*run {
+        "1" => dressed(200, &[], run),
+        _ => dressed(500, says, run),
+    })
+}
+
+#[tokio::test]
+async fn in_place_of_an_error_the_page_past_its_time_is_answered_for_a_while() {
+    // RFC 5861, 4.
+    let ttl = Duration::from_millis(300);
+    let hour = Duration::from_secs(3_600);
+    let policy = |error| Policy::new().ttl(ttl).jitter(0.0).stale_if_error(error);
+    for says in [&[][..], &[("cache-control", "no-store")]] {
+        let apps = [hour, ttl, Duration::ZERO].map(|error| failing_later(policy(error), says));
+        for app in &apps {
+            assert_eq!(app.get(&[]).await.status, 200);
+        }
+        let [long, short, never] = apps;
+        // Its time is over when the handler is asked again.
+        crate::outages::until(async || {
+            let answer = long.get(&[]).await;
+            assert_eq!((answer.status, &*answer.body), (200, "1"));
+            long.runs.load(Ordering::Relaxed) > 1
+        })
+        .await;
+        for answer in join_all((0..20).map(|_| long.get(&[]))).await {
+            assert_eq!((&*answer.body, answer.cache()), ("1", "hit"));
+        }
+        assert_eq!(never.get(&[]).await.status, 500);
+        crate::outages::until(async || short.get(&[]).await.status == 500).await;
+        // Each has an answer, of its own.
+        let together = join_all((0..20).map(|_| short.get(&[]))).await;
+        let mut runs: Vec<_> = together.iter().map(|answer| &answer.body).collect();
+        runs.sort();
+        runs.dedup();
+        assert_eq!(runs.len(), 20);
     }
 }
 
