@@ -65,7 +65,7 @@ use crate::values::{Codec, Namespace, Policy};
 ///   remembered: it may be that of one request alone.
 /// - An error of the server (5xx) is answered to all who waited for it, and not kept. With
 ///   [`stale_if_error`](Policy::stale_if_error), the page past its time is answered instead of it, as a `hit`, for as
-///   long as that lasts (RFC 5861, 4); if there is none, each who waited runs the handler, one after another.
+///   long as that lasts (RFC 5861, 4); if there is none, each who waited runs the handler.
 /// - Not past its time, whatever the policy says, with `must-revalidate`, `proxy-revalidate` or `s-maxage` (5.2.2).
 /// - A body is read to its end, or to `max_body`, but for no longer than 5 seconds, before it is answered; what has not
 ///   ended then is given on as it comes, and not kept. `text/event-stream` is given on as it comes in any case.

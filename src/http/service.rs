@@ -130,6 +130,14 @@ enum Failure<B: Body, E> {
     Answered(Response<CachedBody<B>>),
 }
 
+/// What is remembered of a page that cannot be kept. Of what may be the fault of this one request (400, 429), nothing:
+/// those who wait ask for themselves, and whoever comes later asks anew.
+fn passed(status: StatusCode) -> Loaded<Page> {
+    let of_one = status.is_client_error() && !may_be_stored(status);
+    let ttl = if of_one { Duration::ZERO } else { PASS };
+    Loaded::new(Page::Pass).ttl(ttl).unaged()
+}
+
 impl ResponseCache {
     async fn answer<S, A, B>(
         &self,
@@ -339,7 +347,7 @@ impl ResponseCache {
         let (parts, body) = response.into_parts();
         let pass = |body| Answer {
             response: Response::from_parts(parts.clone(), body),
-            page: Loaded::new(Page::Pass).ttl(PASS).unaged(),
+            page: passed(parts.status),
         };
         let Some(varies) = self.may_keep(request, &parts) else {
             return Ok(pass(CachedBody::given(body)));
@@ -388,7 +396,6 @@ impl ResponseCache {
             false => Loaded::new(Page::Stored(stored)),
         };
         let page = stored(page);
-        let pass = || Loaded::new(Page::Pass).ttl(PASS).unaged();
         let told = matches!(
             response.status,
             StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT
@@ -396,11 +403,9 @@ impl ResponseCache {
         match lifetime {
             // For those who wait, and nobody else.
             _ if is_failure(response.status) => page.ttl(Duration::ZERO),
-            Some(Duration::ZERO) => pass(),
+            Some(Duration::ZERO) => passed(response.status),
             Some(ttl) if told || may_be_stored(response.status) => page.ttl(ttl),
             None if may_be_stored(response.status) => page,
-            // It may be the fault of this one request (400, 429): those who wait ask for themselves, and whoever
-            // comes later asks anew.
             _ => Loaded::new(Page::Pass).ttl(Duration::ZERO),
         }
     }

@@ -644,10 +644,12 @@ async fn what_cannot_be_kept_is_nobody_elses_and_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn a_request_that_is_refused_keeps_nobody_from_the_cache() {
-    for status in [400, 401, 403, 429] {
-        let answer = move |headers: &HeaderMap, run: String| {
-            let bad = headers.contains_key("x-bad");
-            dressed(if bad { status } else { 200 }, &[], run)
+    let silent: &[_] = &[];
+    let told: &[_] = &[("cache-control", "no-store"), ("set-cookie", "a=b")];
+    for (status, said) in [(400, silent), (401, told), (403, told), (429, silent)] {
+        let answer = move |headers: &HeaderMap, run: String| match headers.contains_key("x-bad") {
+            true => dressed(status, said, run),
+            false => dressed(200, &[], run),
         };
         let app = Counted::new(layer(&Cache::in_memory()), answer);
         let bad = [("x-bad", "1")];
