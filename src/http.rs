@@ -72,6 +72,8 @@ use crate::values::{Codec, Namespace, Policy};
 /// - By what the handler's `Vary` names (4.1): the handler is then run once more for the first page, as only its
 ///   answer tells; and again, up to four times in all, where it names more for some of these pages. What
 ///   [`vary_on_headers`](Self::vary_on_headers) and [`vary_on_cookie`](Self::vary_on_cookie) name costs nothing.
+/// - A layer that compresses belongs behind this one: its pages are kept as they are sent, one for each
+///   `Accept-Encoding` that clients send. In front of it, compressed and plain pages would have one `ETag`.
 /// - A request with `Authorization` is not answered from here, nor is its answer kept, unless `authorization` is
 ///   among the headers that the layer varies on (3.5).
 /// - Of a request's directives, `no-store` and `only-if-cached` count (5.2.1); `no-cache` and `max-age` do not:
