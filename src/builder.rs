@@ -7,6 +7,7 @@ use crate::cache::Cache;
 use crate::config::{LONGEST, PlainTransactions, WritePolicy};
 use crate::envelope::Packing;
 use crate::error::CacheError;
+use crate::key::PREFIX;
 use crate::observe::{Observer, Witness};
 #[cfg(feature = "tls")]
 use crate::store::TlsOptions;
@@ -48,7 +49,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            prefix: "soc".to_owned(),
+            prefix: PREFIX.to_owned(),
             ttl: Duration::from_secs(300),
             codec: Codec::default(),
             lease_ttl: Duration::from_secs(3),

@@ -22,7 +22,7 @@ mod alarm;
 mod outbox;
 
 use alarm::Alarm;
-use outbox::Outbox;
+use outbox::{Outbox, PATIENCE};
 
 /// Why changes could not be applied. They are kept.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -220,9 +220,6 @@ async fn apply(site: &Site, changes: &[RowChange]) -> Result<(), CacheError> {
     }
     site.cache.drop_now(site.told(changes)).await
 }
-
-/// How long the database may take to answer, and for how long it keeps what was taken for a host that has vanished.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network that loses all there is would have us wait for ever.
 async fn in_time<T>(answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {

@@ -283,6 +283,9 @@ impl fmt::Debug for KeyPart {
     }
 }
 
+/// What stands before all keys, if nothing else is said.
+pub(crate) const PREFIX: &str = "soc";
+
 /// How the values of a column become key text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ColumnKind {

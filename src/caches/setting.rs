@@ -7,6 +7,7 @@ use super::config::Raw;
 use super::{ConfigError, DEFAULT, listed};
 use crate::builder::CacheBuilder;
 use crate::config::{PlainTransactions, WritePolicy};
+use crate::key::PREFIX;
 use crate::values::Codec;
 
 /// A setting that there is: its name, what is allowed, and what it does; `None` if the value is not allowed.
@@ -217,9 +218,6 @@ impl Builder {
         (!shared.is_empty()).then(|| format!("{shared:?} {prefix:?}"))
     }
 }
-
-/// The prefix of a builder that is told none.
-const PREFIX: &str = "soc";
 
 /// The same, if they are URLs of servers.
 #[cfg(feature = "redis")]

@@ -12,10 +12,9 @@ use crate::orm::effects::RowChange;
 
 const TABLE: &str = "sea_orm_cache_outbox";
 
-/// Frees what was taken, should this process vanish without closing its connection. And a plan that was made while
-/// the outbox was empty would read and sort all of it for ever.
-const POSTGRES: &str =
-    "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL enable_seqscan = off";
+/// How long the database may take to answer, and for how long it keeps what was taken for a process that has vanished
+/// without closing its connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// On MySQL, where it is of the session, the end of that.
 const PATIENT: &str = "SET SESSION wait_timeout = DEFAULT";
@@ -98,7 +97,13 @@ impl Outbox {
             _ => return Ok(None),
         };
         if self.backend == DbBackend::Postgres {
-            txn.execute_unprepared(POSTGRES).await?;
+            // And a plan that was made while the outbox was empty would read and sort all of it for ever.
+            let seconds = PATIENCE.as_secs();
+            let settings = format!(
+                "SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; \
+                 SET LOCAL enable_seqscan = off"
+            );
+            txn.execute_unprepared(&settings).await?;
         }
         Ok(Some(txn))
     }
@@ -122,8 +127,8 @@ impl Outbox {
     /// Has MySQL free what was taken, should this process vanish without closing its connection.
     async fn be_impatient(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
         if self.backend == DbBackend::MySql {
-            txn.execute_unprepared("SET SESSION wait_timeout = 30")
-                .await?;
+            let impatient = format!("SET SESSION wait_timeout = {}", PATIENCE.as_secs());
+            txn.execute_unprepared(&impatient).await?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ mod sentinel;
 mod tls;
 mod wire;
 
-use crate::key::escape;
+use crate::key::{PREFIX, escape};
 use address::Server;
 use cluster::Cluster;
 use link::{Link, Live, Target};
@@ -59,7 +59,7 @@ impl Default for RedisOptions {
             command_timeout: Duration::from_millis(250),
             connect_timeout: Duration::from_secs(1),
             max_silence: None,
-            prefix: "soc".to_owned(),
+            prefix: PREFIX.to_owned(),
             #[cfg(feature = "tls")]
             tls: TlsOptions::default(),
         }
